@@ -1,0 +1,153 @@
+"""From a person's sequence of images to crops: frame by frame, and pairs with their flow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flowhmr.cameras import Crop, crop_from_box, square_box, warp_image
+from flowhmr.data.labels import labels_in_crop
+from flowhmr.flow import FlowPair, resize_pair
+from flowhmr.geometry import collate, map_tensors
+from flowhmr.records import Clip, Sequence
+
+
+def frame_crops(sequence: Sequence, size_px: int, margin: float = 1.2) -> Clip:
+    """Each frame of a sequence in its own crop, ``[t]`` frames; labels follow."""
+    crops = crop_from_box(sequence.boxes_px, size_px, margin)
+    frames = [
+        _channels_first(warp_image(image, one(crops, i))) for i, image in enumerate(sequence.images)
+    ]
+    labels = None if sequence.labels is None else labels_in_crop(sequence.labels, crops)
+    return Clip(torch.stack(frames), crops, labels, flow=None)
+
+
+def one(crops: Crop, index: int) -> Crop:
+    """The crop of one frame."""
+    return map_tensors(crops, lambda t: t[index])
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """How pairs are cut."""
+
+    gap: int = 1
+    """Frames from the first to the second of a pair; 1 is best (of4hmr, Table 2)."""
+    margin: float = 1.2
+    """Side of the crop over the larger side of the two boxes together."""
+    flow_px: int = 256
+    """Width and height of the crop in which flow is estimated; it is then brought to the
+    network's size. Finer is better (of4hmr, Table 2)."""
+
+
+class PairBatches(torch.utils.data.Dataset):
+    """Batch number ``i`` of unlabelled pairs of frames with the flow between them.
+
+    Both frames share one window, so that the flow of the crop is the flow of the image, scaled.
+    A batch follows from (seed, i) alone.
+
+    Args:
+        sequences: one person's images each.
+        size_px: crop of the network.
+        batch: pairs per batch.
+        seed: of the run.
+        count: how many batches there are.
+        source: cuts the pairs and gives their flow.
+        weights: how often a pair of each sequence is drawn; ones by default.
+
+    Raises:
+        ValueError: no sequence is longer than the gap.
+    """
+
+    def __init__(
+        self,
+        sequences: list[Sequence],
+        size_px: int,
+        batch: int,
+        seed: int,
+        count: int,
+        source: "FlowSource",
+        weights: list[float] | None = None,
+    ):
+        self.sequences, self.source = sequences, source
+        self.size_px, self.batch, self.seed, self.count = size_px, batch, seed, count
+        gap = source.config.gap
+        each = weights or [1.0] * len(sequences)
+        self._pairs = [(s, i) for s, q in enumerate(sequences) for i in range(len(q) - gap)]
+        if not self._pairs:
+            longest = max((len(q) for q in sequences), default=0)
+            raise ValueError(
+                f"unannotated video: got {len(sequences)} sequences of at most {longest} frames; "
+                f"expected one longer than the gap of {gap}; give longer video or a smaller gap"
+            )
+        share = np.array([each[s] for s, _ in self._pairs])
+        self._share = share / share.sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def pairs(self) -> int:
+        """How many different pairs there are."""
+        return len(self._pairs)
+
+    def __getitem__(self, number: int) -> Clip:
+        """Clips of two frames, ``[batch, 2]``."""
+        drawn = []
+        for k in range(self.batch):
+            rng = np.random.default_rng([self.seed, 3, number * self.batch + k])
+            drawn.append(int(rng.choice(len(self._pairs), p=self._share)))
+        return collate([self.pair(which) for which in drawn])
+
+    def pair(self, which: int) -> Clip:
+        """Pair ``which`` of all."""
+        sequence, start = self._pairs[which]
+        return self.source.pair(self.sequences[sequence], start, self.size_px)
+
+
+class FlowSource:
+    """Cuts a pair of frames and gives the flow between them.
+
+    Args:
+        config: gap, margin, resolution of the flow.
+        flow_between: gives the flow of two RGB frames: ``FlowCache(...).pair``, or
+            ``functools.partial(estimate_pair, estimator)``.
+    """
+
+    def __init__(
+        self, config: PairConfig, flow_between: Callable[[np.ndarray, np.ndarray], FlowPair]
+    ):
+        self.config, self.flow_between = config, flow_between
+
+    def pair(self, sequence: Sequence, start: int, size_px: int) -> Clip:
+        """Frames ``start`` and ``start + gap`` in one window, with their flow."""
+        second = start + self.config.gap
+        crop = self._window(sequence.boxes_px[[start, second]], size_px)
+        images = sequence.images[start], sequence.images[second]
+        fine = replace(crop, size_px=max(self.config.flow_px, size_px))
+        flow = self.flow_between(*(warp_image(im, fine) for im in images))
+        flow = resize_pair(flow, size_px, size_px)
+        frames = torch.stack([_channels_first(warp_image(im, crop)) for im in images])
+        both = collate([crop, crop])
+        labels = sequence.labels
+        if labels is not None:
+            pick = torch.tensor([start, second])
+            labels = labels_in_crop(map_tensors(labels, lambda t: t[pick]), both)
+        return Clip(frames, both, labels, map_tensors(flow, lambda t: t[None]))
+
+    def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
+        low = boxes_px[:, :2].amin(0)
+        high = (boxes_px[:, :2] + boxes_px[:, 2:]).amax(0)
+        centre_px, _ = square_box(torch.cat([low, high - low]), self.config.margin)
+        # The side of the larger box, not of their union: the person keeps the size that single
+        # frames are cut to.
+        _, side_px = square_box(boxes_px, self.config.margin)
+        still = torch.zeros(())
+        return Crop(centre_px, side_px.amax(), angle_rad=still, mirrored=still, size_px=size_px)
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,9 @@
+"""Detectors that run as processes of their own, in environments of their own.
+
+``mediapipe_pose.py`` is a script, never imported here: it runs under the Python of the
+environment that `detector_environment` makes.
+"""
+
+from flowhmr.data.workers.environment import EnvironmentFailed, detector_environment
+
+__all__ = ["EnvironmentFailed", "detector_environment"]

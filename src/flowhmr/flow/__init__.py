@@ -1,0 +1,45 @@
+"""Optical flow: maps, estimators, forward-backward consistency, an on-disk cache.
+
+A flow map is a float32 ``[*b h w 2]`` of (x, y) displacements in pixels of that map: what is at
+the pixel centre p in frame 1 is at ``p + flow[p]`` in frame 2.
+"""
+
+from flowhmr.flow.cache import CacheSize, FlowCache
+from flowhmr.flow.choose import flow_estimator
+from flowhmr.flow.consistency import Consistency, consistency_masks
+from flowhmr.flow.estimators import (
+    DisFlow,
+    FlowError,
+    FlowEstimator,
+    FunctionFlow,
+    estimate_pair,
+)
+from flowhmr.flow.maps import (
+    FlowPair,
+    resize_flow,
+    resize_pair,
+    sample_flow,
+    sample_mask,
+    swap_pair,
+)
+from flowhmr.flow.raft import RaftFlow
+
+__all__ = [
+    "CacheSize",
+    "Consistency",
+    "DisFlow",
+    "FlowCache",
+    "FlowError",
+    "FlowEstimator",
+    "FlowPair",
+    "FunctionFlow",
+    "RaftFlow",
+    "consistency_masks",
+    "estimate_pair",
+    "flow_estimator",
+    "resize_flow",
+    "resize_pair",
+    "sample_flow",
+    "sample_mask",
+    "swap_pair",
+]

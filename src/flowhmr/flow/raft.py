@@ -1,0 +1,157 @@
+"""RAFT (Teed and Deng 2020) as torchvision builds it, with torchvision's or one's own weights."""
+
+import hashlib
+import io
+import logging
+import pickle
+from dataclasses import dataclass
+from functools import cached_property
+from http.client import HTTPException
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor, nn
+
+from flowhmr.flow.estimators import FlowError, pad_frame
+
+RAFT_VARIANTS = ("large", "small")
+
+_LEAST_SIDE_PX = 128
+"""torchvision's networks refuse less."""
+_STRIDE_PX = 8
+"""Sides have to be multiples of this."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RaftFlow:
+    """RAFT on the CPU or a GPU; the network is built at the first call."""
+
+    variant: str = "large"
+    """torchvision's ``raft_large`` or ``raft_small``."""
+    weights: Path | None = None
+    """A file with the network's state dict; ``None`` downloads torchvision's own weights."""
+    updates: int = 20
+    """Recurrent refinements (of4hmr uses 20)."""
+    device: torch.device | str | None = None
+    """Where to compute; ``None`` is torch's default device. Not part of the identity: devices
+    agree up to rounding, and a cache filled on a GPU serves a machine without one."""
+
+    def __post_init__(self) -> None:
+        if self.variant not in RAFT_VARIANTS:
+            raise ValueError(
+                f"RAFT variant: got {self.variant!r}; expected one of {', '.join(RAFT_VARIANTS)}"
+            )
+        if self.updates < 1:
+            raise ValueError(f"RAFT updates: got {self.updates}; expected at least 1")
+
+    def identity(self) -> str:
+        """Method, settings, torchvision's version and a hash of the weights.
+
+        Raises:
+            FlowError: the file with the weights does not exist.
+        """
+        return (
+            f"raft variant={self.variant} updates={self.updates} weights={self._weights_hash} "
+            f"torchvision={_torchvision_release()}"
+        )
+
+    def estimate(
+        self, frame1: UInt8[np.ndarray, "h w 3"], frame2: UInt8[np.ndarray, "h w 3"]
+    ) -> Float32[np.ndarray, "h w 2"]:
+        """Flow after the last update.
+
+        Raises:
+            FlowError: the weights cannot be downloaded or do not fit the network.
+        """
+        height, width = frame1.shape[:2]
+        network, batches = self._network, (self._input(frame1), self._input(frame2))
+        with torch.inference_mode():
+            flow = network(*batches, num_flow_updates=self.updates)[-1][0]
+        return np.ascontiguousarray(flow[:, :height, :width].permute(1, 2, 0).cpu().numpy())
+
+    def _input(self, frame: np.ndarray) -> Tensor:
+        """The frame as torchvision's weights expect it: [1 3 h w], values in [-1, 1]."""
+        padded = torch.from_numpy(pad_frame(frame, _LEAST_SIDE_PX, _STRIDE_PX))
+        batch = padded.to(self._device).permute(2, 0, 1)[None].float()
+        return (batch / 127.5 - 1).contiguous()
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.get_default_device() if self.device is None else torch.device(self.device)
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        from torchvision.models.optical_flow import raft_large, raft_small
+
+        # On the meta device the initialisation that is replaced anyway draws no random numbers.
+        with torch.device("meta"):
+            network = (raft_large if self.variant == "large" else raft_small)(weights=None)
+        if self.weights is None:
+            network.load_state_dict(_download(self.variant), assign=True)
+        else:
+            _load_file(network, self.weights, self.variant)
+        return network.eval().to(self._device)
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        if self.weights is None:
+            # torchvision ends the names of its files with the first digits of their SHA-256.
+            return Path(_official(self.variant).url).stem.rsplit("-", 1)[1]
+        return hashlib.sha256(_read_file(self.weights, self.variant)).hexdigest()[:8]
+
+
+def _official(variant: str) -> Any:
+    from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
+
+    return (Raft_Large_Weights if variant == "large" else Raft_Small_Weights).DEFAULT
+
+
+def _torchvision_release() -> str:
+    # "0.27.0+cu126" and "0.27.0+cpu" are one release.
+    return version("torchvision").split("+")[0]
+
+
+def _read_file(path: Path, variant: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FlowError(
+            f"RAFT weights: got {path}, which cannot be read ({error}); expected the state dict "
+            f"of torchvision's raft_{variant}, to be had from {_official(variant).url}"
+        ) from error
+
+
+def _load_file(network: nn.Module, path: Path, variant: str) -> None:
+    content = io.BytesIO(_read_file(path, variant))
+    try:
+        state = torch.load(content, map_location="cpu", weights_only=True)
+        network.load_state_dict(state, assign=True)
+    except (RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise FlowError(
+            f"RAFT weights: got {path}, which does not fit raft_{variant} ({error}); expected "
+            f"the state dict of torchvision's raft_{variant}, as in {_official(variant).url}"
+        ) from error
+
+
+def _download(variant: str) -> dict[str, Tensor]:
+    """torchvision's weights from its own store in the user's cache, downloaded when missing."""
+    url = _official(variant).url
+    _log.info("RAFT weights: %s, downloaded unless it is in torch's cache", url)
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError, HTTPException) as error:
+        name = url.rsplit("/", 1)[1]
+        raise FlowError(
+            f"RAFT weights: got {type(error).__name__} ({error}) for {url}; expected to download "
+            f"{name}; fetch that file on a machine with network and pass it, "
+            f"raft:{variant}:/path/to/{name} (in Python RaftFlow(weights=Path(...))), put it into "
+            f"{Path(torch.hub.get_dir()) / 'checkpoints'}, or use dis, which needs no weights"
+        ) from error

@@ -1,0 +1,63 @@
+"""From per-sample terms to the one number that is minimised.
+
+A record of terms and a record of weights belong together: every weight's name is a term's name.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A term is NaN or infinite; the run must stop before it spoils the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A weighted sum of terms."""
+
+    total: Float[Tensor, ""]
+    """What is minimised."""
+    logged: dict[str, float]
+    """Each term's mean over the batch before weighing, for the log; not for computing."""
+
+
+def weigh(terms: Any, weights: Any) -> Objective:
+    """Mean over the batch of each weighted term, summed.
+
+    Args:
+        terms: a record; the fields that ``weights`` names are per-sample values ``[b]`` or None.
+        weights: a frozen config of floats. A field ``overall``, if it has one, multiplies the sum.
+
+    Raises:
+        NonFiniteLoss: a term has a value that is not finite (names the term and the sample).
+        ValueError: a weight asks for a term that this batch does not have.
+    """
+    parts, logged = [], {}
+    for field in fields(weights):
+        if field.name == "overall":
+            continue
+        weight, values = getattr(weights, field.name), getattr(terms, field.name)
+        if values is None:
+            if weight:
+                raise ValueError(
+                    f"term {field.name!r}: got none from this network or batch; expected values, "
+                    f"since its weight is {weight}; set the weight to 0"
+                )
+            continue
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            raise NonFiniteLoss(
+                f"term {field.name!r}: got {values[bad[0, 0]].item()} for sample "
+                f"{int(bad[0, 0])} of the batch; expected finite values; lower the learning rate "
+                "or look at that sample; the last checkpoint is intact"
+            )
+        mean = values.mean()
+        logged[field.name] = float(mean.detach())
+        if weight:
+            parts.append(weight * mean)
+    total = torch.stack(parts).sum() if parts else torch.zeros(())
+    return Objective(total * getattr(weights, "overall", 1.0), logged)

@@ -1,0 +1,160 @@
+"""HMR: one image -> SMPL pose, shape and weak-perspective camera (Kanazawa et al. 2018).
+
+The iterative regressor of HMR in the form of SPIN (Kolotouros et al. 2019): three rounds of
+residual updates from mean parameters, 6D rotations.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from flowhmr.body import BodyParams
+from flowhmr.cameras import WeakCamera
+from flowhmr.geometry import rot6d_from_rotmat, rotmat_from_rot6d
+from flowhmr.networks.backbone import Backbone, BackboneConfig
+from flowhmr.records import Estimate
+
+INITIAL_CAMERA = (0.9, 0.0, 0.0)
+JOINTS = 24
+
+
+@dataclass(frozen=True)
+class HmrConfig:
+    """Architecture of the single-frame network."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Image features."""
+    hidden: int = 1024
+    """Width of the regressor's two layers."""
+    rounds: int = 3
+    """Residual updates from the mean parameters."""
+    dropout: float = 0.5
+    """After each of the two layers."""
+    activation: bool = False
+    """ReLU between the two layers: the original HMR has it, SPIN's code and its heirs do not."""
+    heatmaps: bool = False
+    """Predict 2D heatmaps of the joints from the stride-16 map and give their soft-argmax to the
+    regressor. Learns where limbs are from far fewer pictures when there are no pre-trained
+    weights. Not part of the published networks."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeanParams:
+    """Where the regressor starts."""
+
+    rotmats: Float[Tensor, "24 3 3"]
+    """Mean pose; joint 0 in camera axes."""
+    betas: Float[Tensor, "k"]
+    """Mean shape."""
+    body_id: str
+    """The body they belong to."""
+
+
+@dataclass(frozen=True, eq=False)
+class HmrOutput:
+    """What the network says of a batch of crops."""
+
+    estimate: Estimate
+    """Bodies and cameras."""
+    heatmap_logits: Float[Tensor, "b 24 h w"] | None
+    """Un-normalised heatmaps of the joints over the crop, if the network has them."""
+    heatmap_px: Float[Tensor, "b 24 2"] | None
+    """Their soft-argmax, pixels of the crop."""
+
+
+class Hmr(nn.Module):
+    """Single-frame regressor of SMPL parameters.
+
+    Args:
+        config: architecture.
+        mean: start of the regression; kept with the weights.
+    """
+
+    def __init__(self, config: HmrConfig, mean: MeanParams):
+        super().__init__()
+        self.config = config
+        self.body_id = mean.body_id
+        self.backbone = Backbone(config.backbone)
+        start = torch.cat(
+            [
+                rot6d_from_rotmat(mean.rotmats, "spin").flatten(),
+                mean.betas,
+                torch.tensor(INITIAL_CAMERA),
+            ]
+        )
+        self.num_betas = len(mean.betas)
+        self.register_buffer("start", start)
+        self.heatmap_head = HeatmapHead(self.backbone) if config.heatmaps else None
+        extra = 3 * JOINTS if config.heatmaps else 0
+        self.regressor = _Regressor(self.backbone.out_features + extra, len(start), config)
+
+    def forward(self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> HmrOutput:
+        """Bodies in RGB crops, given as bytes or as floats in [0, 1]."""
+        feature, fine_map = self.backbone(frames)
+        logits = points_px = None
+        if self.heatmap_head is not None:
+            logits = self.heatmap_head(fine_map)
+            points, sharpness = soft_argmax(logits)
+            points_px = (points + 1) * (frames.shape[-1] / 2)
+            feature = torch.cat([feature, points.flatten(1), sharpness], -1)
+        state = self.start.expand(len(feature), -1)
+        for _ in range(self.config.rounds):
+            state = state + self.regressor(torch.cat([feature, state], -1))
+        pose, betas, camera = state.float().split([6 * JOINTS, self.num_betas, 3], -1)
+        rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
+        params = BodyParams(rotmats, betas, self.body_id)
+        return HmrOutput(Estimate(params, WeakCamera(camera)), logits, points_px)
+
+
+class HeatmapHead(nn.Module):
+    """Joint heatmaps at stride 4 from the backbone's map of stride 16."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.up = max(1, backbone.map_stride // 4)
+        self.mix = nn.Conv2d(backbone.map_channels, 128, 1)
+        self.out = nn.Conv2d(128, JOINTS * self.up**2, 3, padding=1)
+
+    def forward(self, fine_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 24 h2 w2"]:
+        """Logits over cells."""
+        return nn.functional.pixel_shuffle(self.out(torch.relu(self.mix(fine_map))), self.up)
+
+
+def soft_argmax(
+    logits: Float[Tensor, "b k h w"],
+) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
+    """Mean position of each heatmap in [-1, 1] (crop edges), and the mass of its largest cell."""
+    height, width = logits.shape[-2:]
+    mass = logits.float().flatten(2).softmax(-1)
+    x = (torch.arange(width, device=logits.device) + 0.5) * (2 / width) - 1
+    y = (torch.arange(height, device=logits.device) + 0.5) * (2 / height) - 1
+    cells = mass.unflatten(-1, (height, width))
+    points = torch.stack([(cells.sum(2) * x).sum(-1), (cells.sum(3) * y).sum(-1)], -1)
+    return points, mass.amax(-1)
+
+
+class _Regressor(nn.Module):
+    """One residual update of (pose, shape, camera)."""
+
+    def __init__(self, features: int, parameters: int, config: HmrConfig):
+        super().__init__()
+        between = nn.ReLU() if config.activation else nn.Identity()
+        self.layers = nn.Sequential(
+            nn.Linear(features + parameters, config.hidden),
+            between,
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, config.hidden),
+            between,
+            nn.Dropout(config.dropout),
+        )
+        self.pose = nn.Linear(config.hidden, 6 * JOINTS)
+        self.shape = nn.Linear(config.hidden, parameters - 6 * JOINTS - 3)
+        self.camera = nn.Linear(config.hidden, 3)
+        for head in (self.pose, self.shape, self.camera):
+            nn.init.xavier_uniform_(head.weight, gain=0.01)
+
+    def forward(self, x: Float[Tensor, "b f"]) -> Float[Tensor, "b p"]:
+        hidden = self.layers(x)
+        return torch.cat([self.pose(hidden), self.shape(hidden), self.camera(hidden)], -1)

@@ -1,0 +1,108 @@
+"""Network files: safetensors with the architecture and the body inside."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flowhmr.networks.backbone import BackboneConfig
+from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
+
+FORMAT = "flowhmr-hmr-1"
+
+
+class NetworkFileError(ValueError):
+    """A file that does not hold one of our networks."""
+
+
+def save_hmr(path: Path, network: Hmr, notes: dict[str, Any], half: bool = False) -> None:
+    """Write weights, architecture and body identity to one file, whole or not at all.
+
+    Args:
+        path: a ``.safetensors`` file.
+        network: what to save.
+        notes: JSON-able facts for the card (command, seed, time, hardware ...).
+        half: store in half precision (for shipping).
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    config = dataclasses.asdict(network.config)
+    config["backbone"]["pretrained"] = False
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(config),
+        "body_id": network.body_id,
+        "num_betas": str(network.num_betas),
+        "notes": json.dumps(notes),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The facts stored with a network: architecture, body, notes.
+
+    Raises:
+        NetworkFileError: not one of our files.
+    """
+    if not path.is_file():
+        raise NetworkFileError(f"{path}: got no such file; expected a network (.safetensors)")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise NetworkFileError(
+            f"{path}: got a file that is not safetensors, or is cut off ({error}); expected a "
+            "network saved by `flowhmr pretrain` or `flowhmr refine`; download or train it again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise NetworkFileError(
+            f"{path}: got format {metadata.get('format')!r}; expected {FORMAT!r}; this "
+            "safetensors file holds something else"
+        )
+    return {
+        "config": json.loads(metadata["config"]),
+        "body_id": metadata["body_id"],
+        "num_betas": int(metadata["num_betas"]),
+        "notes": json.loads(metadata["notes"]),
+    }
+
+
+def load_hmr(path: Path) -> Hmr:
+    """A network from its file, in evaluation mode on the CPU.
+
+    Raises:
+        NetworkFileError: the file is not ours, is damaged, or does not fit its own architecture.
+    """
+    card = read_card(path)
+    config = card["config"]
+    network = Hmr(
+        HmrConfig(**{**config, "backbone": BackboneConfig(**config["backbone"])}),
+        MeanParams(torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]),
+    )
+    with safe_open(path, "pt") as file:
+        state: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NetworkFileError(
+                f"{path}: got NaN or infinity in {name}; expected finite weights"
+            )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise NetworkFileError(
+            f"{path}: got weights that do not fit the architecture stored with them ({error})"
+        ) from error
+    return network.eval()

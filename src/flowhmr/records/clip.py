@@ -1,0 +1,64 @@
+"""What data gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from flowhmr.body import BodyParams
+from flowhmr.cameras import Crop
+from flowhmr.flow import FlowPair
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is known of the person in a frame, in camera axes (X right, Y down, Z away)."""
+
+    params: BodyParams
+    """Pose (joint 0 turns the body into camera axes) and shape."""
+    joints_m: Float[Tensor, "*b 24 3"]
+    """The 24 joints of the body's chain, metres, turned but not moved: as ``body.joints`` gives."""
+    keypoints_px: Float[Tensor, "*b 24 2"]
+    """Where the 24 joints are seen, pixels of the image or crop that the labels belong to."""
+    keypoint_confidence: Float[Tensor, "*b 24"]
+    """Weight of each keypoint, 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Square crops of one person in ``t`` frames (1 for a still), labelled or not.
+
+    Batched by `flowhmr.geometry.collate`: a batch has one leading axis more.
+    """
+
+    frames: UInt8[Tensor, "*b t 3 s s"]
+    """RGB crops."""
+    crop: Crop
+    """The windows ``[*b t]`` that were cut from the image."""
+    labels: Labels | None
+    """In pixels of the crop; ``[*b t]``."""
+    flow: FlowPair | None
+    """Between neighbouring frames, pixels of the crop; ``[*b t-1]``; only where all frames of the
+    clip share one window."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """A person in a video, whole images: what crops, pairs and tests are cut from."""
+
+    name: str
+    """Where it comes from."""
+    person: str
+    """Who it is, for tables per person."""
+    images: list[UInt8[np.ndarray, "h w 3"]]
+    """RGB images of equal size, in order."""
+    times_s: Float[Tensor, "t"]
+    """When each image was taken."""
+    boxes_px: Float[Tensor, "t 4"]
+    """The person's box (x, y, w, h) in each image."""
+    labels: Labels | None
+    """In pixels of the images; ``[t]``."""
+
+    def __len__(self) -> int:
+        return len(self.images)

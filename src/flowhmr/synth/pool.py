@@ -1,0 +1,189 @@
+"""A pool of stills on disk: rendered once, read by memory map, resumable chunk by chunk."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flowhmr.body import open_body
+from flowhmr.records import Labels
+from flowhmr.synth.scenes import sample_background
+from flowhmr.synth.stills import Still, StillConfig, render_stills
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What a pool holds."""
+
+    stills: StillConfig = StillConfig()
+    """How each still is made."""
+    count: int = 60_000
+    """How many stills."""
+    backgrounds: int = 2_000
+    """How many background pictures."""
+    background_px: int = 160
+    """Width and height of the backgrounds."""
+    chunk: int = 2_000
+    """Stills per file: the unit that is rendered, or rendered again after an interruption."""
+
+    def key(self) -> str:
+        """Names the content; the count is not part of it, since a larger pool goes on where a
+        smaller one ends."""
+        content = {k: v for k, v in asdict(self).items() if k != "count"}
+        text = json.dumps([FORMAT, open_body().body_id, content], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class StillPool:
+    """Stills and backgrounds of a `PoolConfig`, rendered into ``folder`` unless they are there.
+
+    Args:
+        config: what the pool holds.
+        folder: parent folder; each pool lives in a folder of its own, named by its key.
+        workers: processes that render.
+        on_progress: called with (stills ready, stills in all) after each chunk.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        folder: Path,
+        workers: int = 2,
+        on_progress: Callable[[int, int], None] | None = None,
+    ):
+        self.config = config
+        self.folder = folder / f"pool-{config.key()}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        starts = range(0, config.count, config.chunk)
+        self._make(list(starts), workers, on_progress or (lambda done, total: None))
+        self._rgba = [np.load(self._file(s, ".npy"), mmap_mode="r") for s in starts]
+        tables = [load_file(self._file(s, ".safetensors")) for s in starts]
+        self._tables = {k: torch.cat([t[k] for t in tables]) for k in tables[0]}
+        self.backgrounds: UInt8[np.ndarray, "n h w 3"] = np.load(
+            self.folder / "backgrounds.npy", mmap_mode="r"
+        )
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def rgba(self, index: int) -> UInt8[np.ndarray, "s s 4"]:
+        """The picture of one still."""
+        chunk, row = divmod(index, self.config.chunk)
+        return self._rgba[chunk][row]
+
+    def labels(self, indices: Int[Tensor, "n"]) -> Labels:
+        """The labels of some stills, in pixels of their pictures."""
+        return _labels_from_table({k: v[indices] for k, v in self._tables.items()})
+
+    def _file(self, start: int, suffix: str) -> Path:
+        return self.folder / f"stills-{start:07d}{suffix}"
+
+    def _make(
+        self, starts: list[int], workers: int, on_progress: Callable[[int, int], None]
+    ) -> None:
+        # The table is written last: where it is, the chunk is whole.
+        missing = [s for s in starts if not self._file(s, ".safetensors").exists()]
+        job = partial(_render_chunk, self.config, self.folder)
+        done = len(starts) - len(missing)
+        if not (self.folder / "backgrounds.npy").exists():
+            _render_backgrounds(self.config, self.folder)
+        if not missing:
+            return
+        room = shutil.disk_usage(self.folder).free
+        need = len(missing) * self.config.chunk * self.config.stills.size_px**2 * 4
+        if need > room:
+            raise OSError(
+                f"{self.folder}: got {room / 1e9:.1f} GB of free disk; expected "
+                f"{need / 1e9:.1f} GB for the pool; choose another --cache folder or fewer stills"
+            )
+        if workers == 1:
+            for i, start in enumerate(missing, 1):
+                job(start)
+                on_progress(
+                    min((done + i) * self.config.chunk, self.config.count), self.config.count
+                )
+            return
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for i, _ in enumerate(pool.map(job, missing), 1):
+                on_progress(
+                    min((done + i) * self.config.chunk, self.config.count), self.config.count
+                )
+
+
+def _table_from_labels(labels: Labels) -> dict[str, Tensor]:
+    return {
+        "rotmats": labels.params.rotmats.contiguous(),
+        "betas": labels.params.betas.contiguous(),
+        "joints_m": labels.joints_m.contiguous(),
+        "keypoints_px": labels.keypoints_px.contiguous(),
+    }
+
+
+def _labels_from_table(row: dict[str, Tensor]) -> Labels:
+    keypoints_px = row["keypoints_px"]
+    return Labels(
+        open_body().params(row["rotmats"], row["betas"]),
+        row["joints_m"],
+        keypoints_px,
+        torch.ones_like(keypoints_px[..., 0]),
+    )
+
+
+def _render_chunk(config: PoolConfig, folder: Path, start: int) -> None:
+    torch.set_num_threads(1)
+    body = open_body()
+    end = min(start + config.chunk, config.count)
+    parts = [
+        render_stills(config.stills, range(i, min(i + BATCH, end)), body)
+        for i in range(start, end, BATCH)
+    ]
+    rgba = torch.cat([p.rgba for p in parts]).numpy()
+    tables = [_table_from_labels(p.labels) for p in parts]
+    table = {k: torch.cat([t[k] for t in tables]) for k in tables[0]}
+    target = folder / f"stills-{start:07d}"
+    _write(target.with_suffix(".npy"), lambda path: _save_npy(path, rgba))
+    _write(target.with_suffix(".safetensors"), lambda path: save_file(table, path))
+
+
+def _render_backgrounds(config: PoolConfig, folder: Path) -> None:
+    side = config.background_px
+    images = np.stack(
+        [
+            sample_background(np.random.default_rng([config.stills.seed, 1, i]), side, side)
+            for i in range(config.backgrounds)
+        ]
+    )
+    _write(folder / "backgrounds.npy", lambda path: _save_npy(path, images))
+
+
+def _save_npy(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def _write(target: Path, save: Callable[[Path], None]) -> None:
+    """Write beside the target, then rename: a reader never sees half a file."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        save(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""What a training run is: one frozen config for pre-training, refinement and fitting."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights, SupervisedWeights
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights are moved."""
+
+    learning_rate: float = 5e-5
+    """Adam's step."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from zero."""
+    decay: Literal["none", "cosine"] = "none"
+    """``cosine``: to zero at the last step."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 does not clip."""
+    average: float = 0.0
+    """Keep an exponential moving average of the weights with this decay and use it as the result;
+    0 uses the last weights."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of the training loop."""
+
+    steps: int = 1000
+    """Updates of the weights."""
+    batch: int = 64
+    """Labelled crops per step; 0 trains without labels."""
+    pairs: int = 0
+    """Pairs of unannotated video per step; 0 trains without video."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Learning rate and its course."""
+    supervised: SupervisedWeights = field(default_factory=SupervisedWeights)
+    """Weights of the labelled loss."""
+    supervised_scale: float = 1.0
+    """w_sup of Eq. 4."""
+    flow: FlowWeights = field(default_factory=lambda: FlowWeights(0.0))
+    """w_of of Eq. 4."""
+    flow_loss: FlowLossConfig = field(default_factory=FlowLossConfig)
+    """How body flow and image flow are compared."""
+    anchor: AnchorWeights | None = None
+    """Pull of the video's estimates to those of the initial network (Eq. 8)."""
+    colour_noise: float = 0.4
+    """Each frame of a pair gets its own per-channel factor U(1 - x, 1 + x) before the network."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's forward pass; losses are always float32."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    workers: int = 1
+    """Processes that prepare batches."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints: at most this much is lost when the run is killed."""
+    log_every: int = 20
+    """Steps between rows of losses.csv."""

@@ -1,0 +1,196 @@
+"""A run folder: config, commit, losses as CSV and as a picture, checkpoints."""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+import flowhmr
+from flowhmr.training.config import TrainConfig
+from flowhmr.training.state import TrainState
+
+
+class Run:
+    """The folder of one training run.
+
+    ``config.json`` what was asked for, with commit, versions and hardware; ``losses.csv`` one row
+    every ``log_every`` steps; ``losses.png`` their curves; ``checkpoint.safetensors`` everything
+    needed to go on.
+
+    Args:
+        folder: made if missing; one that holds a checkpoint is continued.
+        config: of the training.
+        command: what else defines the run (data, backbone ...), kept in ``config.json``.
+        title: shown beside the progress bar.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, command: Any, title: str = "training"):
+        self.folder, self.config, self.title = folder, config, title
+        self.seconds = 0.0
+        self._mean: dict[str, list[float]] = {}
+        self._began = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {"train": asdict(config), "command": _plain(command), **provenance()}
+        (folder / "config.json").write_text(json.dumps(facts, indent=2, default=str))
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's state is kept."""
+        return self.folder / "checkpoint.safetensors"
+
+    def resume(self, state: TrainState) -> int:
+        """Load the checkpoint, if there is one; returns the first step to do."""
+        if not self.checkpoint.exists():
+            (self.folder / "losses.csv").unlink(missing_ok=True)
+            return 0
+        start = state.load(self.checkpoint)
+        self._forget_rows_from(start)
+        return start
+
+    def progress(self, start: int, steps: int) -> Iterator[int]:
+        """The steps still to do, under a progress bar with the time that remains."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[loss]}"),
+        )
+        with Progress(*columns, speed_estimate_period=120) as bar:
+            self._bar, self._task = (
+                bar,
+                bar.add_task(self.title, total=steps, completed=start, loss=""),
+            )
+            for step in range(start, steps):
+                yield step
+                bar.advance(self._task)
+        self.draw()
+
+    def log(self, step: int, values: dict[str, float], state: TrainState) -> None:
+        """Note a step's values; write a row and a checkpoint when they are due."""
+        for name, value in values.items():
+            self._mean.setdefault(name, []).append(value)
+        done = step + 1
+        if done % self.config.log_every == 0 or done == self.config.steps:
+            row = {k: sum(v) / len(v) for k, v in self._mean.items()}
+            self._mean = {}
+            self._append({"step": done, "seconds": time.monotonic() - self._began, **row})
+            self._bar.update(self._task, loss=f"loss {row['total']:.4g}")
+        if done % self.config.checkpoint_every == 0 or done == self.config.steps:
+            # Rows up to here are complete: the means restart at the checkpoint.
+            self._mean = {}
+            self._save(state, done)
+
+    def draw(self) -> Path | None:
+        """The curves of ``losses.csv`` as a picture."""
+        return draw_losses(self.folder / "losses.csv")
+
+    def _save(self, state: TrainState, step: int) -> None:
+        temporary = self.folder / f".checkpoint.{os.getpid()}"
+        try:
+            state.save(temporary, step)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(self.checkpoint)
+        except OSError as error:
+            raise OSError(
+                f"{self.checkpoint}: got {error}; expected room for a checkpoint; free some disk "
+                "and start the same command again: it goes on from the last checkpoint"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _append(self, row: dict[str, float]) -> None:
+        path = self.folder / "losses.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+
+    def _forget_rows_from(self, step: int) -> None:
+        """Drop the rows written after the checkpoint; their steps are done again."""
+        path = self.folder / "losses.csv"
+        if path.exists():
+            head, *rows = path.read_text().splitlines()
+            kept = [r for r in rows if r and int(float(r.split(",")[0])) <= step]
+            path.write_text("\n".join([head, *kept]) + "\n")
+
+
+def draw_losses(table: Path) -> Path | None:
+    """Plot every column of a losses.csv against the step; returns the PNG's path."""
+    if not table.exists():
+        return None
+    from matplotlib.figure import Figure
+
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) < 2:
+        return None
+    names = [n for n in rows[0] if n not in ("step", "seconds")]
+    figure = Figure(figsize=(12, 2.6 * ((len(names) + 2) // 3)), layout="constrained")
+    steps = [float(r["step"]) for r in rows]
+    for i, name in enumerate(names):
+        axes = figure.add_subplot((len(names) + 2) // 3, 3, i + 1)
+        values = [float(r[name]) for r in rows]
+        axes.plot(steps, values, linewidth=1)
+        axes.set_title(name, fontsize=9)
+        if min(values) > 0:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+    target = table.with_suffix(".png")
+    figure.savefig(target, dpi=100)
+    return target
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions and hardware, for run folders and model cards."""
+    return {
+        "flowhmr": flowhmr.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()} {platform.system()}",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with '+' when it has changes; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _plain(config: Any) -> Any:
+    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config

