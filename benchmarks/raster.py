@@ -3,7 +3,20 @@
     pip install -r benchmarks/requirements.txt
     python benchmarks/raster.py [--json PATH] [--rounds N]
 
-NUMBERS
+All run one mesh a call, on one core, in turns; peers rebuild their tree for each mesh, as every
+pose is a new one, and their rays are made beforehand where they do not depend on it. Times are
+CPU times, so that neighbours on a busy machine count less; trust the ratios.
+
+Measured on 8 poses of the open body 180 px long, 224 x 224 px (one core of a busy 2-core AMD
+EPYC Genoa virtual machine; Python 3.11, numba 0.68, open3d 0.20, trimesh 5.2 with embreex 4.4):
+
+                            flowhmr   open3d             trimesh
+    ids + barycentrics      0.76 ms   8.7 ms (11 x)      22 ms (28 x)
+    vertex visibility       1.09 ms   7.6 ms (7.0 x)     18 ms (16 x)
+    wrong pixels            none      0.007 %            0.007 %
+    right vertices          100 %     99.96 %            99.96 %
+
+Vertices of the faces that win a pixel leave out 31 % of the visible vertices.
 """
 
 import argparse
@@ -168,15 +181,15 @@ def trimesh_peer() -> Peer:
 def milliseconds(
     functions: dict[str, Callable[[int], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """Milliseconds a mesh, by round; the functions take turns so that noise hits all alike."""
+    """Milliseconds of CPU time a mesh, by round; the functions take turns, for noise hits all."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for mesh in range(MESHES):
                 function(mesh)
             if turn > 0:  # the first round compiles and warms up
-                times[name].append((time.perf_counter() - start) / MESHES * 1e3)
+                times[name].append((time.process_time() - start) / MESHES * 1e3)
     return times
 
 

@@ -86,6 +86,7 @@ def test_each_part_of_the_key_counts(tmp_path: Path, shifted_frames: Frames) -> 
         (FlowCache(tmp_path, dis), frame1, frame2),
         (FlowCache(tmp_path, dis), frame2, frame1),
         (FlowCache(tmp_path, dis), changed, frame2),
+        (FlowCache(tmp_path, dis), frame1, changed),
         (FlowCache(tmp_path, dis), frame1.reshape(80, 64, 3), frame2.reshape(80, 64, 3)),
         (FlowCache(tmp_path, fast), frame1, frame2),
         (FlowCache(tmp_path, dis, Consistency(absolute_px2=0.4)), frame1, frame2),
@@ -168,6 +169,28 @@ def test_an_interrupted_write_leaves_nothing(
     assert cache.size().entries == 1
 
 
+def test_a_second_writer_of_the_same_entry_is_not_in_the_way(
+    tmp_path: Path,
+    shifted_frames: Frames,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache, second = FlowCache(tmp_path, CountedDis()), FlowCache(tmp_path, CountedDis())
+    rename = os.replace
+
+    def second_comes_between(partial: Path, path: Path) -> None:
+        monkeypatch.setattr(os, "replace", rename)
+        second.pair(*shifted_frames)
+        rename(partial, path)
+
+    monkeypatch.setattr(os, "replace", second_comes_between)
+    with caplog.at_level(logging.WARNING):
+        pair = cache.pair(*shifted_frames)
+    assert caplog.text == ""
+    assert files_in(tmp_path) == [only_entry(tmp_path)]
+    assert_same(cache.pair(*shifted_frames), pair)
+
+
 def test_abandoned_partial_files_are_removed_and_those_in_work_are_not(tmp_path: Path) -> None:
     old, young, foreign = (tmp_path / n for n in ("a.partial", "b.partial", "notes.txt"))
     for path in (old, young, foreign):
@@ -225,6 +248,22 @@ def test_size_and_clear_touch_entries_only(tmp_path: Path, shifted_frames: Frame
     assert cache.size().entries == 0
 
 
+def test_two_may_clear_at_once(
+    tmp_path: Path, shifted_frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def other_was_faster(path: Path, missing_ok: bool = False) -> None:
+        os.remove(path)
+        unlink(path, missing_ok=missing_ok)
+
+    cache = FlowCache(tmp_path, CountedDis())
+    cache.pair(*shifted_frames)
+    monkeypatch.setattr(Path, "unlink", other_was_faster)
+    cache.clear()
+    assert files_in(tmp_path) == []
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 20),
@@ -280,7 +319,7 @@ def test_two_processes_write_and_clear_the_same_folder(
     command = [sys.executable, "-c", WRITER, str(tmp_path / "cache"), str(tmp_path / "frame.npy")]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for writer in writers:
-        _, messages = writer.communicate(timeout=120)
+        _, messages = writer.communicate(timeout=600)
         assert (writer.returncode, messages) == (0, "")
     assert all(path.suffix == ".flow" for path in files_in(tmp_path / "cache"))
     frames = shifted_frames[0], np.roll(shifted_frames[0], 1, 1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from flowhmr.flow import (
     DisFlow,
@@ -20,6 +21,7 @@ from flowhmr.flow import (
     swap_pair,
 )
 from flowhmr.flow.estimators import DIS_PRESETS, require_frames
+from flowhmr.flow.raft import RAFT_VARIANTS
 
 Frames = tuple[np.ndarray, np.ndarray]
 Texture = Callable[..., np.ndarray]
@@ -193,28 +195,29 @@ def test_raft_needs_an_update() -> None:
         RaftFlow(updates=0)
 
 
-@pytest.fixture
-def random_raft(tmp_path: Path) -> Path:
-    """A file with untrained weights of the small network."""
-    from torchvision.models.optical_flow import raft_small
+def save_untrained_raft(variant: str, file: Path) -> nn.Module:
+    """A network of torchvision with random weights, also saved as users have them."""
+    from torchvision.models import optical_flow
 
-    file = tmp_path / "small.pth"
     torch.manual_seed(0)
-    torch.save(raft_small(weights=None).state_dict(), file)
-    return file
+    network = getattr(optical_flow, f"raft_{variant}")(weights=None).eval()
+    torch.save(network.state_dict(), file)
+    return network
 
 
 @pytest.mark.slow
-def test_raft_computes_what_torchvision_computes(random_raft: Path, textured: Texture) -> None:
-    from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
+@pytest.mark.parametrize("variant", RAFT_VARIANTS)
+def test_raft_computes_what_torchvision_computes(
+    variant: str, tmp_path: Path, textured: Texture
+) -> None:
+    from torchvision.models.optical_flow import Raft_Small_Weights
 
     frame1, frame2 = textured(128, 136, 0), textured(128, 136, 1)
+    network = save_untrained_raft(variant, tmp_path / "raft.pth")
     state = torch.random.get_rng_state()
-    got = RaftFlow("small", random_raft, updates=2).estimate(frame1, frame2)
+    got = RaftFlow(variant, tmp_path / "raft.pth", updates=2).estimate(frame1, frame2)
     assert torch.equal(torch.random.get_rng_state(), state)
 
-    network = raft_small(weights=None).eval()
-    network.load_state_dict(torch.load(random_raft, weights_only=True))
     batches = Raft_Small_Weights.DEFAULT.transforms()(
         *(torch.from_numpy(frame).permute(2, 0, 1)[None] for frame in (frame1, frame2))
     )
@@ -224,8 +227,9 @@ def test_raft_computes_what_torchvision_computes(random_raft: Path, textured: Te
 
 
 @pytest.mark.slow
-def test_raft_takes_frames_of_any_size(random_raft: Path, textured: Texture) -> None:
-    estimator = RaftFlow("small", random_raft, updates=2, device="cpu")
+def test_raft_takes_frames_of_any_size(tmp_path: Path, textured: Texture) -> None:
+    save_untrained_raft("small", tmp_path / "raft.pth")
+    estimator = RaftFlow("small", tmp_path / "raft.pth", updates=2, device="cpu")
     for height, width in ((96, 96), (1, 130), (131, 97)):
         flow = estimator.estimate(textured(height, width), textured(height, width, 1))
         assert flow.shape == (height, width, 2)

@@ -68,6 +68,15 @@ def test_resizing_keeps_where_things_go(size: tuple[int, int], within_px: float)
     torch.testing.assert_close(resized[inner], (expected * scale)[inner], rtol=0, atol=within_px)
 
 
+def test_shrinking_averages_all_pixels() -> None:
+    flow = torch.randn(1, 64, 64, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    resize_flow(flow, 16, 8).sum().backward()
+    assert flow.grad is not None
+    # Each pixel's share in the sum: vectors shrink by (8, 4), areas by 32.
+    shares = flow.grad[0, 8:-8, 16:-16] * 32 * torch.tensor([8.0, 4.0])
+    torch.testing.assert_close(shares, torch.ones_like(shares), rtol=1e-4, atol=1e-4)
+
+
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     pair = random_pair(9, 12, lead=(2, 3))
     same = resize_pair(pair, 9, 12)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from raster_meshes import blob, scene
+from raster_meshes import blob, scene, together
 
 from flowhmr.raster import interpolate, rasterise, vertices_of_winning_faces
 
@@ -42,7 +42,7 @@ def test_gradients():
 
 
 def test_vertices_out_of_sight_touch_neither_the_image_nor_the_gradient():
-    verts, faces = scene(3, SIZE, SIZE)
+    verts, faces = together(scene(3, SIZE, SIZE), blob(0, 5, (-50, 0, 0)))
     fragments = rasterise(verts, faces, SIZE, SIZE)
     seen = vertices_of_winning_faces(fragments, faces, len(verts))
     attributes = torch.where(seen, 1.0, torch.nan)[:, None].requires_grad_()

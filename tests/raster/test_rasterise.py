@@ -110,18 +110,26 @@ def test_no_pixel_falls_between_faces_whose_edges_pass_through_its_centre(functi
     n, step = 6, 4
     y, x = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
     verts = torch.stack([x, y, 0 * x], -1).double() * step + 0.5
-    jitter = torch.randint(-1, 2, (n - 2, n - 2, 2), generator=generator)
-    verts[1:-1, 1:-1, :2] += jitter
+    verts[1:-1, 1:-1, :2] += torch.randint(-1, 2, (n - 2, n - 2, 2), generator=generator)
     ids = torch.arange(n * n).reshape(n, n)
     a, b, c, d = ids[:-1, :-1], ids[1:, :-1], ids[:-1, 1:], ids[1:, 1:]
     faces = torch.cat([torch.stack([a, b, c], -1), torch.stack([c, b, d], -1)]).reshape(-1, 3)
-    # 7 is no power of two: the interior vertices then round, the edges still must meet.
-    for scale in (1.0, 1 / 7):
-        inner = (n - 1) * step + 1
-        bent = verts.reshape(-1, 3) * scale * round(1 / scale)
-        shown = function(bent, faces, inner + 2, inner + 2).face_ids >= 0
-        assert shown[:inner, :inner].all()
-        assert shown.sum() == inner**2
+    across = (n - 1) * step + 1
+    shown = function(verts.reshape(-1, 3), faces, across + 2, across + 2).face_ids >= 0
+    assert shown[:across, :across].all()
+    assert shown.sum() == across**2
+
+
+@BOTH
+def test_no_pixel_falls_between_faces_whose_edge_passes_its_centre_within_rounding(function):
+    generator = torch.Generator().manual_seed(0)
+    reach = torch.rand(200, 4, 1, generator=generator, dtype=torch.float64) + 0.3
+    along = torch.randn(200, 2, generator=generator, dtype=torch.float64)
+    across = torch.stack([along[:, 1], -along[:, 0]], -1)
+    directions = torch.stack([along, across, -along, -across], 1)
+    corners = torch.cat([1.5 + reach * directions, torch.zeros(200, 4, 1).double()], -1)
+    shown = function(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]), 3, 3).face_ids >= 0
+    assert shown[:, 1, 1].all()
 
 
 @BOTH

@@ -102,7 +102,7 @@ def test_nothing_is_visible_of_a_mesh_off_the_image_or_without_faces():
     assert visible_vertices(verts[:0], faces[:0], SIZE, SIZE).shape == (0,)
 
 
-def test_candidates_on_one_line_or_point_far_off_are_no_trouble():
+def test_a_single_candidate_among_corners_far_off_the_image_is_no_trouble():
     verts = torch.tensor(
         [[0, 3, 5], [-1e30, 9e29, 5], [-1e30, -9e29, 5], [2, 3, 1], [2, 3, 2], [9, 3, 1]],
         dtype=torch.float64,
@@ -111,6 +111,20 @@ def test_candidates_on_one_line_or_point_far_off_are_no_trouble():
     expected = visible_vertices_reference(verts, faces, 6, 8)
     assert expected.tolist() == [True] + [False] * 5
     assert torch.equal(visible_vertices(verts, faces, 6, 8), expected)
+
+
+@pytest.mark.parametrize("function", [visible_vertices, visible_vertices_reference])
+@pytest.mark.parametrize("axes", [[0, 1, 2], [1, 0, 2]])
+def test_candidates_on_one_line_are_no_trouble(function, axes):
+    y = torch.arange(1.0, 9.0, dtype=torch.float64)
+    line = torch.stack([4 + 0 * y, y, 5 + 0 * y], -1)
+    off = torch.tensor([[-50, 0, 5], [-50, 20, 5]], dtype=torch.float64)
+    lid = torch.tensor([[-50, 4.5, 1], [60, 4.5, 1], [0, -70, 1]], dtype=torch.float64)
+    fan = [[k, len(y), len(y) + 1] for k in range(len(y))]
+    faces = torch.tensor([*fan, [len(y) + 2, len(y) + 3, len(y) + 4]])
+    verts = torch.cat([line, off, lid])[:, axes]
+    seen = function(verts, faces if axes[0] == 0 else faces.flip(-1), 10, 10)
+    assert seen.tolist() == (y > 4.5).tolist() + [False] * 5
 
 
 @pytest.mark.parametrize("function", [visible_vertices, visible_vertices_reference])

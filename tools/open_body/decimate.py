@@ -13,7 +13,7 @@ from .skeleton import JOINT_NAMES
 from .skin import Skin, boundary_loops
 
 _SHRINK = {"head": 0.75, "hand": 0.6, "foot": 0.75}
-"""Scale of the regions while simplifying: they lose more vertices than the trunk so."""
+"""Scale of regions while simplifying, so that they lose more vertices than the trunk."""
 _MIDLINE_TOLERANCE_M = 2e-3
 _NEAREST_FACES = 40
 _OPPOSITE_PENALTY_M = 1.0
@@ -46,8 +46,11 @@ def decimate(
 ) -> tuple[Decimation, Float[np.ndarray, "h"]]:
     """A mirror-symmetric mesh of ``face_count`` triangles (fast-simplification, MIT).
 
-    Also the distances in metres by which the left half's new vertices were moved to lie on the
-    old surface.
+    Also the distances in metres, in the shrunken metric, by which the left half's new vertices
+    were moved to lie on the old surface.
+
+    Raises:
+        ValueError: the simplified half no longer ends on the midline.
     """
     # Installed in the tool's own environment only.
     import fast_simplification  # pyright: ignore[reportMissingImports]

@@ -90,6 +90,8 @@ def load_regressor(path: str | Path, joints: JointSet, body: BodyModel) -> Regre
             f"{path}: got shape {matrix.shape}; expected {(len(rows), VERTICES)}, that is "
             f"{REGRESSOR_FILES[joints.name]}"
         )
+    if not np.isfinite(matrix).all():
+        raise BodyFileError(f"{path}: got numbers that are not finite; get the file again")
     ordered = torch.from_numpy(matrix).to(body.v_template)[list(rows.indices_of(joints.names))]
     _check_sides(path, ordered @ body.v_template, joints)
     return Regressor(joints, ordered, body.body_id)

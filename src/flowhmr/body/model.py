@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flowhmr.body.compiled import CompiledTables, compiled_tables, posed_compiled
 from flowhmr.body.errors import BodyIdentityError
 from flowhmr.body.joints import SMPL_24, JointSet
 from flowhmr.body.keypoints import (
@@ -24,7 +25,14 @@ from flowhmr.body.keypoints import (
     KeypointTables,
     keypoint_tables,
 )
-from flowhmr.body.skinning import BlendTables, blend_tables, posed_chain, posed_verts
+from flowhmr.body.skinning import (
+    BlendTables,
+    ChainTables,
+    blend_tables,
+    chain_tables,
+    posed_chain,
+    posed_verts,
+)
 from flowhmr.geometry import map_tensors
 
 Topology = Literal["open-body", "smpl"]
@@ -119,9 +127,18 @@ class BodyModel:
         return self.shapedirs.shape[-1]
 
     @cached_property
-    def _tables(self) -> BlendTables:
-        return blend_tables(
-            self.v_template, self.shapedirs, self.posedirs, self.joint_regressor, self.weights
+    def _chain(self) -> ChainTables:
+        return chain_tables(self.v_template, self.shapedirs, self.joint_regressor)
+
+    @cached_property
+    def _blend(self) -> BlendTables:
+        return blend_tables(self.v_template, self.shapedirs, self.posedirs, self.weights)
+
+    @cached_property
+    def _compiled(self) -> CompiledTables:
+        joints = self._chain.rest_joints, self._chain.joint_dirs
+        return compiled_tables(
+            self.v_template, self.shapedirs, self.posedirs, self.weights, *joints
         )
 
     @cached_property
@@ -131,7 +148,16 @@ class BodyModel:
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "BodyModel":
-        """The same body on another device or in another floating type (float32 or float64)."""
+        """The same body on another device or in another floating type.
+
+        Raises:
+            TypeError: another type than float32 and float64.
+        """
+        if dtype not in (None, torch.float32, torch.float64):
+            raise TypeError(
+                f"body: got {dtype}; expected float32 or float64: half precision moves vertices "
+                "by millimetres"
+            )
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
@@ -159,13 +185,14 @@ class BodyModel:
         """The posed chain's joints, metres, without making a vertex; raises as `mesh`."""
         rotmats, betas = self._flat("joints", params)
         with torch.autocast(rotmats.device.type, enabled=False):
-            joints = posed_chain(self._tables, rotmats, betas).joints
+            joints = posed_chain(self._chain, rotmats, betas).joints
         return joints.reshape(*params.rotmats.shape[:-3], *joints.shape[1:])
 
     def mesh(self, params: BodyParams) -> Mesh:
         """The posed body, in the parameters' floating type even under autocast.
 
-        Gradients reach rotations and betas once: second derivatives are not offered.
+        Gradients reach rotations and betas once: second derivatives are not offered. On a GPU,
+        products in TF32 (off by default in PyTorch) would be felt: ten bits of a metre.
 
         Raises:
             BodyIdentityError: the parameters belong to another body.
@@ -173,13 +200,17 @@ class BodyModel:
             TypeError: another floating type than the body's.
         """
         rotmats, betas = self._flat("mesh", params)
-        with torch.autocast(rotmats.device.type, enabled=False):
-            chain = posed_chain(self._tables, rotmats, betas)
-            verts = posed_verts(self._tables, chain, rotmats, betas)
+        device = rotmats.device.type
+        with torch.autocast(device, enabled=False):
+            if device == "cpu":
+                verts, joints = posed_compiled(self._compiled, rotmats, betas)
+            else:
+                chain = posed_chain(self._chain, rotmats, betas)
+                verts, joints = posed_verts(self._blend, chain, rotmats, betas), chain.joints
         batch = params.rotmats.shape[:-3]
         return Mesh(
             verts.reshape(*batch, *verts.shape[1:]),
-            chain.joints.reshape(*batch, *chain.joints.shape[1:]),
+            joints.reshape(*batch, *joints.shape[1:]),
             self.body_id,
         )
 

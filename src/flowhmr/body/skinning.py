@@ -1,14 +1,12 @@
-"""Linear blend skinning, fast: what `reference.mesh_reference` says, in few large operations.
+"""Linear blend skinning on any device, in few large operations.
 
-Shape and pose blend shapes are one matrix product; the joints come from their own shape
-directions, without a vertex; the chain is walked level by level; skinning keeps one matrix per
-vertex for its hand-written backward pass. Coordinates come first ([3, V]) inside, so that every
-operation runs along the vertices.
+The joints come from their own shape directions, without a vertex; shape and pose blend shapes are
+one matrix product; skinning keeps one matrix per vertex for its hand-written backward pass.
+Coordinates come first ([3, V]) inside, so that every operation runs along the vertices. The
+readable twin is `reference.mesh_reference`; on the CPU `compiled` takes the place of this.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,89 +16,43 @@ from torch.autograd.function import once_differentiable
 
 from flowhmr.body.joints import SMPL_24
 
-
-def _levels(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Joints by their distance from the root."""
-    depth: list[int] = []
-    for parent in parents:
-        depth.append(0 if parent < 0 else depth[parent] + 1)
-    return tuple(
-        tuple(j for j, d in enumerate(depth) if d == level) for level in range(max(depth) + 1)
-    )
+JOINTS = len(SMPL_24)
 
 
 @dataclass(frozen=True, eq=False)
 class ChainTables:
-    """A kinematic tree, its joints ordered by level so that each level is one slice."""
+    """The tree of joints and how betas move them."""
 
-    by_level: Int[Tensor, "j"]
-    """The joints, the root first."""
-    from_levels: Int[Tensor, "j"]
-    """Where each joint stands in that order."""
-    parents: Int[Tensor, "j"]
-    """The parent of each joint but the first, in its place in that order; 0 for the root."""
-    sizes: tuple[int, ...]
-    """How many joints each level has."""
-    parent_places: tuple[Tensor, ...]
-    """For each level below the root, where its joints' parents stand in the level above."""
-
-
-def chain_tables(parents: tuple[int, ...], device: torch.device) -> ChainTables:
-    """Tables of a tree whose parents come before their children."""
-    levels = _levels(parents)
-    order = [joint for level in levels for joint in level]
-    places = [[above.index(parents[j]) for j in level] for above, level in pairwise(levels)]
-
-    def ids(values: Sequence[int]) -> Int[Tensor, "n"]:
-        return torch.tensor(values, dtype=torch.long, device=device)
-
-    return ChainTables(
-        by_level=ids(order),
-        from_levels=ids([order.index(joint) for joint in range(len(order))]),
-        parents=ids([order.index(max(parents[joint], 0)) for joint in order]),
-        sizes=tuple(len(level) for level in levels),
-        parent_places=tuple(ids(level) for level in places),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class BlendTables:
-    """The arrays of a body, laid out for speed."""
-
-    rest_flat: Float[Tensor, "c"]
-    """The template, [3, V] flattened, metres."""
-    blend_dirs: Float[Tensor, "f c"]
-    """Shape directions, then the 207 pose directions, each [3, V] flattened."""
-    weights: Float[Tensor, "24 v"]
-    """Skinning weights."""
     rest_joints: Float[Tensor, "24 3"]
     """Joints of the template, metres."""
     joint_dirs: Float[Tensor, "k 72"]
-    """How each shape direction moves the joints, [24, 3] flattened."""
-    chain: ChainTables
-    """The tree of joints."""
+    """How each beta moves the joints, [24, 3] flattened."""
+    ancestors: Int[Tensor, "l 25"]
+    """Each joint's ancestor 1, 2, 4, ... steps up; 24, the world, beyond the root."""
 
 
-def blend_tables(
+def chain_tables(
     v_template: Float[Tensor, "v 3"],
     shapedirs: Float[Tensor, "v 3 k"],
-    posedirs: Float[Tensor, "207 v 3"],
     joint_regressor: Float[Tensor, "24 v"],
-    weights: Float[Tensor, "v 24"],
-) -> BlendTables:
-    """Tables of a body; the joints' sums over thousands of vertices are taken in float64."""
+) -> ChainTables:
+    """Tables of a body; the sums over thousands of vertices are taken in float64."""
     regressor = joint_regressor.double()
     joint_dirs = torch.einsum("jv,vck->kjc", regressor, shapedirs.double()).flatten(1)
-    return BlendTables(
-        rest_flat=v_template.T.flatten(),
-        blend_dirs=torch.cat(
-            [shapedirs.permute(2, 1, 0).flatten(1), posedirs.transpose(1, 2).flatten(1)]
-        ),
-        weights=weights.T.contiguous(),
+    return ChainTables(
         rest_joints=(regressor @ v_template.double()).to(v_template.dtype),
         joint_dirs=joint_dirs.to(v_template.dtype),
-        chain=chain_tables(SMPL_24.parents or (), v_template.device),
+        ancestors=torch.tensor(_ancestors(SMPL_24.parents or ()), device=v_template.device),
     )
+
+
+def _ancestors(parents: tuple[int, ...]) -> list[list[int]]:
+    """One row for each doubling of the distance, until all rows beyond would be the world."""
+    world = len(parents)
+    rows = [[world if parent < 0 else parent for parent in parents] + [world]]
+    while set(above := [rows[-1][joint] for joint in rows[-1]]) != {world}:
+        rows.append(above)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,24 +68,46 @@ class PosedChain:
 
 
 def posed_chain(
-    tables: BlendTables, rotmats: Float[Tensor, "n 24 3 3"], betas: Float[Tensor, "n k"]
+    tables: ChainTables, rotmats: Float[Tensor, "n 24 3 3"], betas: Float[Tensor, "n k"]
 ) -> PosedChain:
-    """Forward kinematics without a vertex."""
-    tree = tables.chain
-    rest = tables.rest_joints + (betas @ tables.joint_dirs).unflatten(1, (-1, 3))
-    ordered = rest[:, tree.by_level]
-    bones = (ordered - ordered[:, tree.parents])[..., None].split(tree.sizes, 1)
-    locals_ = rotmats[:, tree.by_level].split(tree.sizes, 1)
-    turned, moved = [locals_[0]], [ordered[:, :1, :, None]]
-    for bone, local, parents in zip(bones[1:], locals_[1:], tree.parent_places):
-        above = turned[-1][:, parents]
-        moved.append(moved[-1][:, parents] + above @ bone)
-        turned.append(above @ local)
-    return PosedChain(
-        rest_joints=rest,
-        rotmats=torch.cat(turned, 1)[:, tree.from_levels],
-        joints=torch.cat(moved, 1)[:, tree.from_levels, :, 0],
-    )
+    """Forward kinematics without a vertex.
+
+    After step i each joint's transform reaches 2^i joints up: the depth of the tree, 9 joints,
+    takes 4 products instead of 8, and the GPU 4 launches.
+    """
+    rest = tables.rest_joints + (betas @ tables.joint_dirs).unflatten(1, (JOINTS, 3))
+    origin = torch.zeros_like(rest[:, :1])
+    above = torch.cat([rest, origin], 1).index_select(1, tables.ancestors[0, :JOINTS])
+    local = torch.cat([rotmats, (rest - above)[..., None]], -1)
+    eye = torch.eye(4, dtype=rest.dtype, device=rest.device).expand(len(rest), 1, 4, 4)
+    local = torch.cat([local, eye[:, :, 3:].expand(-1, JOINTS, 1, 4)], -2)
+    world = torch.cat([local, eye], 1)
+    for ancestors in tables.ancestors:
+        world = world.index_select(1, ancestors) @ world
+    return PosedChain(rest, world[:, :JOINTS, :3, :3], world[:, :JOINTS, :3, 3])
+
+
+@dataclass(frozen=True, eq=False)
+class BlendTables:
+    """Blend shapes and weights of a body."""
+
+    rest_flat: Float[Tensor, "c"]
+    """The template, [3, V] flattened, metres."""
+    blend_dirs: Float[Tensor, "f c"]
+    """Shape directions, then the 207 pose directions, each [3, V] flattened."""
+    weights: Float[Tensor, "24 v"]
+    """Skinning weights."""
+
+
+def blend_tables(
+    v_template: Float[Tensor, "v 3"],
+    shapedirs: Float[Tensor, "v 3 k"],
+    posedirs: Float[Tensor, "207 v 3"],
+    weights: Float[Tensor, "v 24"],
+) -> BlendTables:
+    """Tables of a body."""
+    dirs = [shapedirs.permute(2, 1, 0).flatten(1), posedirs.transpose(1, 2).flatten(1)]
+    return BlendTables(v_template.T.flatten(), torch.cat(dirs), weights.T.contiguous())
 
 
 def posed_verts(

@@ -47,6 +47,16 @@ _CHUMPY = re.compile(r"chumpy(\.\w+)*\.(\w+)")
 _PLAIN_DTYPE = re.compile(r"(b1|[iuf][1248]|f16|c8|c16|[SU]\d+)")
 
 
+class _Lines(io.BytesIO):
+    """A stream whose last line is not taken for whole when it breaks off."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n"):
+            raise EOFError("a line breaks off")
+        return line
+
+
 class _StandIn:
     """Keeps the arguments and the state that a pickle gives to some function or class."""
 
@@ -67,9 +77,22 @@ class _StandIn:
         self.state = state
 
 
-# The C unpickler reserves memory for any memo number a file names; the Python one does not.
-class _Unpickler(pickle._Unpickler):
+# The C unpickler reserves memory for any memo number that a file names; this one does not. Types
+# are Any since the type stubs take the two for one.
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _Unpickler(_PythonUnpickler):
     """Gives stand-ins for the names that arrays need, and refuses all others."""
+
+    dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
+
+    def load_bytearray8(self) -> None:
+        """The same as the base's, which reserves what a file names before it reads it."""
+        length = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         origin = f"{module}.{name}"
@@ -116,7 +139,7 @@ def restricted_load(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
     content = path.read_bytes()
     refuse_other_formats(path, content)
     try:
-        return _Resolver().resolve(_Unpickler(io.BytesIO(content), encoding="latin1").load())
+        return _Resolver().resolve(_Unpickler(_Lines(content), encoding="latin1").load())
     except PickleFileError as error:
         raise PickleFileError(f"{path}: {error}") from None
     # A damaged pickle can fail in any way; what matters is that it failed and where.
@@ -188,7 +211,9 @@ class _Resolver:
                 return _dtype(value.args[0], value.state)
             case "bytes":
                 text, encoding = value.args
-                return text.encode({"latin1": "latin1"}[encoding])
+                if encoding != "latin1":
+                    raise PickleFileError(f"got bytes stored as {encoding!r}; expected 'latin1'")
+                return text.encode("latin1")
             case "csc" | "csr" as layout:
                 return self._sparse(layout, self.resolve(value.state))
             case "empty" if not value.args:
@@ -244,7 +269,9 @@ def _dtype(name: str, state: tuple[Any, ...] | None) -> np.dtype:
     return np.dtype(name).newbyteorder(state[1] if state else "=")
 
 
-def _array(content: bytes | str, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _array(
+    content: bytes | bytearray | str, dtype: np.dtype, shape: tuple[int, ...], order: str
+) -> np.ndarray:
     """An array from its bytes, which Python 2 files hold as text."""
     raw = content.encode("latin1") if isinstance(content, str) else content
     array = np.frombuffer(raw, dtype)

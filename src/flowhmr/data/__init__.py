@@ -1,13 +1,70 @@
 """Data: what becomes a `flowhmr.records.Clip`."""
 
+from flowhmr.data.benchmark import BenchmarkConfig, benchmark_sequences, test_clips
+from flowhmr.data.box_files import read_boxes, write_boxes
+from flowhmr.data.boxes import (
+    BoxError,
+    PersonTrack,
+    boxes_by_hand,
+    boxes_from_keypoints,
+    fill_gaps,
+    smooth_boxes,
+)
+from flowhmr.data.detectors import (
+    DetectorError,
+    DetectorProcess,
+    KeypointRcnn,
+    detect,
+    mediapipe_detector,
+)
+from flowhmr.data.keypoints import read_keypoints
+from flowhmr.data.labels import labels_in_crop
+from flowhmr.data.people import PeopleConfig, people_of, sequences_of
 from flowhmr.data.sequences import FlowSource, PairBatches, PairConfig, frame_crops
 from flowhmr.data.stills import AugmentConfig, StillBatches
+from flowhmr.data.video import (
+    VideoFrame,
+    VideoSource,
+    demo_clip,
+    open_video,
+    video_info,
+    write_video,
+)
+from flowhmr.data.video_decode import VideoError
 
 __all__ = [
     "AugmentConfig",
+    "BenchmarkConfig",
+    "BoxError",
+    "DetectorError",
+    "DetectorProcess",
     "FlowSource",
+    "KeypointRcnn",
     "PairBatches",
     "PairConfig",
+    "PeopleConfig",
+    "PersonTrack",
     "StillBatches",
+    "VideoError",
+    "VideoFrame",
+    "VideoSource",
+    "benchmark_sequences",
+    "boxes_by_hand",
+    "boxes_from_keypoints",
+    "demo_clip",
+    "detect",
+    "fill_gaps",
     "frame_crops",
+    "labels_in_crop",
+    "mediapipe_detector",
+    "open_video",
+    "people_of",
+    "read_boxes",
+    "read_keypoints",
+    "sequences_of",
+    "smooth_boxes",
+    "test_clips",
+    "video_info",
+    "write_boxes",
+    "write_video",
 ]

@@ -251,10 +251,10 @@ def fill_gaps(track: PersonTrack, limit: int = 10) -> PersonTrack:
 def smooth_boxes(track: PersonTrack, window: int = 9) -> PersonTrack:
     """The track with steadier boxes, so that crops follow the person without jitter.
 
-    A running median (keeps edges, removes single outliers), then a Gaussian (sigma a sixth of
-    the window), of the centre and of the logarithm of width and height, within each stretch of
-    consecutive frames. Motion at constant velocity is unchanged, up to the ends: there the
-    stretch is continued by point reflection.
+    A running median (removes outliers of up to half a window, keeps edges), then a Gaussian (sigma
+    a sixth of the window), of the centre and of the logarithm of width and height, within each
+    stretch of consecutive frames. Motion at constant velocity is unchanged, up to the ends: there
+    the stretch is continued by point reflection.
 
     Args:
         track: any track; its keypoints stay as they are.

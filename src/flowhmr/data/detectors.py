@@ -54,7 +54,7 @@ from flowhmr.body import COCO_17
 from flowhmr.data.boxes import PersonTrack
 from flowhmr.data.keypoints import DetectedPerson, coco_from_named, link_people
 from flowhmr.data.video import VideoFrame, VideoSource
-from flowhmr.data.workers import detector_environment
+from flowhmr.data.workers import DetectorError, detector_environment
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,6 @@ PROTOCOL = 1
 LONGEST_ANSWER = 1 << 24
 
 Detector = Callable[[VideoFrame], Sequence[DetectedPerson]]
-
-
-class DetectorError(RuntimeError):
-    """A detector that does not start, dies, hangs or answers nonsense."""
 
 
 class _Died(DetectorError):
@@ -111,7 +107,7 @@ class DetectorProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], start_timeout_s: float = 120, frame_timeout_s: float = 60
+        self, command: Sequence[str], start_timeout_s: float = 120.0, frame_timeout_s: float = 60.0
     ):
         self.command = list(command)
         self.start_timeout_s = start_timeout_s
@@ -178,7 +174,8 @@ class DetectorProcess:
                 raise self._nonsense(hello, f'"protocol": {PROTOCOL} and the names of its "joints"')
             if not set(joints) & set(COCO_17.names):
                 raise self._nonsense(hello, "joints named as COCO's 17, such as left_knee")
-        except DetectorError:
+        except BaseException:
+            _end(self._process)
             self._stop()
             raise
         self.name = f"{hello.get('name', self.command[0])} {hello.get('version', '')}".strip()
@@ -238,6 +235,8 @@ class DetectorProcess:
             line = b""
         finally:
             timer.cancel()
+        if len(line) == LONGEST_ANSWER:
+            raise self._nonsense(line, f"a line shorter than {LONGEST_ANSWER} bytes")
         if not line.endswith(b"\n"):
             raise self._dead(process, f"no answer within {timeout_s:g} s" if late.is_set() else "")
         try:
@@ -303,7 +302,7 @@ def mediapipe_detector(
         on_progress: told about the making of the environment.
 
     Raises:
-        EnvironmentFailed: the environment could not be made.
+        DetectorError: the environment could not be made.
     """
     python = detector_environment(environment, on_progress)
     return DetectorProcess([str(python), str(Path(__file__).parent / "workers/mediapipe_pose.py")])
@@ -334,7 +333,7 @@ class KeypointRcnn:
         """
         if self._model is None:
             self._model = self._build()
-        image = torch.from_numpy(frame.image).to(self.device).permute(2, 0, 1).float() / 255
+        image = torch.tensor(frame.image).to(self.device).permute(2, 0, 1).float() / 255
         with torch.inference_mode():
             found = self._model([image])[0]
         return people_from_rcnn(found, self.min_confidence)

@@ -200,9 +200,8 @@ def _read_openpose(folder: Path) -> list[tuple[int, list[DetectedPerson]]]:
 
 
 def _openpose_person(person: dict) -> DetectedPerson:
-    flat = (
-        person["pose_keypoints_2d"] if "pose_keypoints_2d" in person else person["pose_keypoints"]
-    )
+    old = "pose_keypoints" in person  # the name in files of 2017
+    flat = person["pose_keypoints" if old else "pose_keypoints_2d"]
     joints = {75: OPENPOSE_25, 54: OPENPOSE_18}.get(len(flat))
     if joints is None:
         raise ValueError(f"{len(flat)} numbers for a person")

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowhmr.cameras import Crop, crop_from_box, square_box, warp_image
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.flow import FlowPair, resize_pair
-from flowhmr.geometry import collate, map_tensors
+from flowhmr.geometry import collate, map_tensors, pick
 from flowhmr.records import Clip, Sequence
 
 
@@ -19,15 +19,11 @@ def frame_crops(sequence: Sequence, size_px: int, margin: float = 1.2) -> Clip:
     """Each frame of a sequence in its own crop, ``[t]`` frames; labels follow."""
     crops = crop_from_box(sequence.boxes_px, size_px, margin)
     frames = [
-        _channels_first(warp_image(image, one(crops, i))) for i, image in enumerate(sequence.images)
+        _channels_first(warp_image(image, pick(crops, i)))
+        for i, image in enumerate(sequence.images)
     ]
     labels = None if sequence.labels is None else labels_in_crop(sequence.labels, crops)
     return Clip(torch.stack(frames), crops, labels, flow=None)
-
-
-def one(crops: Crop, index: int) -> Crop:
-    """The crop of one frame."""
-    return map_tensors(crops, lambda t: t[index])
 
 
 @dataclass(frozen=True)
@@ -134,8 +130,7 @@ class FlowSource:
         both = collate([crop, crop])
         labels = sequence.labels
         if labels is not None:
-            pick = torch.tensor([start, second])
-            labels = labels_in_crop(map_tensors(labels, lambda t: t[pick]), both)
+            labels = labels_in_crop(pick(labels, torch.tensor([start, second])), both)
         return Clip(frames, both, labels, map_tensors(flow, lambda t: t[None]))
 
     def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 
 from flowhmr.cameras import Crop
-from flowhmr.data.labels import labels_in_crop
+from flowhmr.data.labels import labels_in_crop, surface_in_crop
 from flowhmr.geometry import collate, map_tensors
-from flowhmr.records import Clip
-from flowhmr.synth import StillPool, paste
+from flowhmr.records import Clip, Labels
+from flowhmr.synth import StillPool, compress, paste
+
+CELL_PX = 4
+"""Side of a cell of the surface maps, pixels of the crop: the stride of the networks' maps."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,17 @@ class StillBatches(torch.utils.data.Dataset):
         drawn = [self._draw(index) for index in range(first, first + self.batch)]
         crop = map_tensors(collate([d.crop for d in drawn]), lambda t: t[:, None])
         labels = self.pool.labels(torch.tensor([d.still for d in drawn]))
-        labels = labels_in_crop(map_tensors(labels, lambda t: t[:, None]), crop)
+        maps = [self._surface(labels, k, d) for k, d in enumerate(drawn)]
+        surface = torch.from_numpy(np.stack(maps))
+        labels = labels_in_crop(map_tensors(labels, lambda t: t[:, None]), crop, surface[:, None])
         frames = torch.from_numpy(np.stack([d.image.transpose(2, 0, 1) for d in drawn]))
         return Clip(frames[:, None], crop, labels, flow=None)
+
+    def _surface(self, labels: Labels, row: int, drawn: "_Drawn") -> np.ndarray:
+        assert labels.surface is not None
+        image_px = self.pool.config.stills.size_px
+        cells = self.size_px // CELL_PX
+        return surface_in_crop(labels.surface[row].numpy(), drawn.crop, image_px, cells)
 
     def _draw(self, index: int) -> "_Drawn":
         """Sample ``index`` of the run, without its labels."""
@@ -223,7 +234,5 @@ def _degrade(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.exponential(5))
         image = (image + grain).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
-        quality = int(rng.integers(25, 96))
-        _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = compress(image, int(rng.integers(25, 96)))
     return image

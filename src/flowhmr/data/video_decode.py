@@ -41,8 +41,8 @@ class VideoInfo:
     fps: float
     """Average frames per second."""
     frame_count: int | None
-    """Number of frames as the container claims, or as its duration and rate suggest; None where
-    it gives neither. A damaged file yields fewer."""
+    """Number of frames as the container claims; None where it does not count them (mkv, webm, a
+    stream). A damaged file yields fewer."""
 
 
 class VideoFile:
@@ -68,7 +68,10 @@ class VideoFile:
                     first.height,
                 )
                 self._matrix = _display_matrix(first)
-                fps, count = _rate_and_count(container, stream)
+                fps = _rate(container, stream)
+                count = stream.frames or None
+                duration_s = (container.duration or 0) / av.time_base
+                self._expected = count or round(duration_s * fps)
         except (av.FFmpegError, OSError) as error:
             raise VideoError(
                 f"{path}: got {error}; expected a video that FFmpeg decodes; if it plays "
@@ -119,17 +122,16 @@ class VideoFile:
         return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
     def _report(self, count: int, damage: list[str]) -> None:
-        expected = self.info.frame_count
         # Edit lists and rounded durations make honest containers overstate by a frame or two.
-        short = expected is not None and expected - count > max(1, 0.02 * expected)
+        short = self._expected - count > max(1, 0.02 * self._expected)
         if self._warned or not (damage or short):
             return
         self._warned = True
         logger.warning(
-            "VideoTruncated: %s: decoded %d of %s frames%s; going on with these",
+            "VideoTruncated: %s: decoded %d of about %d frames%s; going on with these",
             self.path,
             count,
-            "an unknown number of" if expected is None else expected,
+            max(self._expected, count),
             f" ({len(damage)} damaged parts, first: {damage[0]})" if damage else "",
         )
 
@@ -164,16 +166,10 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     return np.frombuffer(bytes(data), np.int32)[:9].reshape(3, 3)[:2, :2] / 65536
 
 
-def _rate_and_count(container: InputContainer, stream: av.VideoStream) -> tuple[float, int | None]:
-    """Average frames per second and the number of frames that the container suggests."""
+def _rate(container: InputContainer, stream: av.VideoStream) -> float:
+    """Average frames per second, as claimed where that is credible."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
-    if not 0 < rate <= CREDIBLE_FPS:
-        rate = _measured_rate(container, stream)
-    if stream.frames:
-        return rate, stream.frames
-    if container.duration:
-        return rate, max(1, round(container.duration / av.time_base * rate))
-    return rate, None
+    return rate if 0 < rate <= CREDIBLE_FPS else _measured_rate(container, stream)
 
 
 def _measured_rate(container: InputContainer, stream: av.VideoStream) -> float:

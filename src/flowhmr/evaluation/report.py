@@ -1,10 +1,12 @@
 """Tables of scores: per clip, per person, over all; JSON and Markdown."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from flowhmr.evaluation.scores import PROTOCOL, ClipScore
 
@@ -29,7 +31,10 @@ class Report:
     """One row per clip."""
 
     def mean(self, metric: str) -> float:
-        """Mean over frames of all clips (over inner frames for accelerations)."""
+        """Mean over frames of all clips (over inner frames for accelerations).
+
+        Clips of fewer than three frames have no acceleration; NaN where no clip has one.
+        """
         return _mean(list(self.clips), metric)
 
     def per_person(self) -> dict[str, dict[str, float]]:
@@ -37,15 +42,15 @@ class Report:
         return {who: _means(rows) for who, rows in _grouped(self.clips, lambda c: c.person).items()}
 
     def to_json(self) -> str:
-        """Everything, for programs."""
+        """Everything, for programs; null where there is no score."""
         return json.dumps(
             {
                 "estimator": self.estimator,
                 "data": self.data,
                 "protocol": PROTOCOL,
-                "mean": _means(list(self.clips)),
-                "per_person": self.per_person(),
-                "per_clip": [asdict(c) for c in self.clips],
+                "mean": _json_scores(_means(list(self.clips))),
+                "per_person": {who: _json_scores(m) for who, m in self.per_person().items()},
+                "per_clip": [_json_scores(asdict(c)) for c in self.clips],
             },
             indent=2,
         )
@@ -88,12 +93,17 @@ def compare_markdown(reports: list[Report]) -> str:
 def _mean(clips: list[ClipScore], metric: str) -> float:
     assert metric in {f.name for f in fields(ClipScore)}
     lost = 2 if metric.startswith("accel") else 0
-    weights = [c.frames - lost for c in clips]
-    return sum(w * getattr(c, metric) for w, c in zip(weights, clips)) / sum(weights)
+    rows = [(c.frames - lost, getattr(c, metric)) for c in clips if c.frames > lost]
+    return sum(w * value for w, value in rows) / sum(w for w, _ in rows) if rows else math.nan
 
 
 def _means(clips: list[ClipScore]) -> dict[str, float]:
     return {m: _mean(clips, m) for m in METRICS}
+
+
+def _json_scores(scores: dict[str, Any]) -> dict[str, Any]:
+    """NaN, which JSON does not know, becomes null."""
+    return {k: None if v != v else v for k, v in scores.items()}
 
 
 def _grouped(

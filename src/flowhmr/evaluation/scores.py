@@ -1,6 +1,6 @@
 """Scores of any estimator: ``Callable[[Clip], Estimate]`` on clips of one person."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from flowhmr.cameras import WeakCamera, project_weak
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
 from flowhmr.flow import swap_pair
 from flowhmr.geometry import weighted_mean
-from flowhmr.records import Clip, Estimate
+from flowhmr.records import Clip, Estimate, TestClip
 
 Estimator = Callable[[Clip], Estimate]
 """Takes a clip ``[t]``, gives its bodies and cameras ``[t]``."""
@@ -19,20 +19,6 @@ Estimator = Callable[[Clip], Estimate]
 PROTOCOL = "14 common joints, root mid-hip, per-frame similarity for PA, mm; acceleration per clip"
 ROOT = (H36M_14.index("left_hip"), H36M_14.index("right_hip"))
 FLOW_UNIT_PX = 224
-
-
-@dataclass(frozen=True, eq=False)
-class TestClip:
-    """A clip to score on."""
-
-    __test__ = False
-
-    name: str
-    """Where it comes from."""
-    person: str
-    """Who is seen, for tables per person."""
-    clip: Clip
-    """``[t]`` crops with labels."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +88,13 @@ def score_jitter(estimator: Estimator, clip: Clip, body: BodyModel) -> float:
 
 
 @torch.no_grad()
-def score_flow(estimator: Estimator, pairs: list[Clip], body: BodyModel) -> FlowScore:
+def score_flow(estimator: Estimator, pairs: Iterable[Clip], body: BodyModel) -> FlowScore:
     """Flow disagreement over pairs of frames ``[2]`` with flow ``[1]``, both ways averaged."""
-    apart, lengths = [], []
+    apart: list[float] = []
+    lengths: list[float] = []
+    count = 0
     for clip in pairs:
+        count += 1
         if clip.flow is None:
             raise ValueError("got a pair without flow; expected clips cut by a FlowSource")
         size_px = clip.frames.shape[-1]
@@ -126,7 +115,7 @@ def score_flow(estimator: Estimator, pairs: list[Clip], body: BodyModel) -> Flow
                     unit * float(weighted_mean(flows.image_px.norm(dim=-1), counted, -1))
                 )
     mean = torch.tensor([apart, lengths]).mean(-1) if apart else torch.full((2,), torch.nan)
-    return FlowScore(len(pairs), float(mean[0]), float(mean[1]))
+    return FlowScore(count, float(mean[0]), float(mean[1]))
 
 
 class MeanPose:

@@ -7,6 +7,7 @@ from flowhmr.geometry.records import (
     collate,
     detach,
     map_tensors,
+    pick,
     to_device,
 )
 from flowhmr.geometry.rotations import (
@@ -29,6 +30,7 @@ __all__ = [
     "geodesic_rad",
     "map_tensors",
     "masked_mean",
+    "pick",
     "procrustes_align",
     "rot6d_from_rotmat",
     "rotmat_from_axis_angle",

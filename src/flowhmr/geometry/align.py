@@ -1,6 +1,7 @@
 """Similarity alignment of point sets, the Procrustes step of PA-MPJPE."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import roma
 import torch
@@ -13,7 +14,7 @@ class Similarity:
     """``x -> scale * rotmat @ x + shift``."""
 
     scale: Float[Tensor, "*b"]
-    """Positive factor."""
+    """Factor, never negative."""
     rotmat: Float[Tensor, "*b 3 3"]
     """Proper rotation (determinant +1)."""
     shift: Float[Tensor, "*b 3"]
@@ -30,19 +31,27 @@ def align_similarity(
 ) -> Similarity:
     """Least-squares similarity from ``source`` to ``target`` (Umeyama 1991), no reflections.
 
-    A source whose points all coincide has no scale: the result then only translates it.
+    A source whose points all coincide has no scale: the result then only translates it. A target
+    whose points all coincide gives the scale zero.
     """
-    spread = (source - source.mean(-2, keepdim=True)).square().sum((-1, -2))
-    degenerate = spread <= torch.finfo(source.dtype).tiny
-    safe = torch.where(degenerate[..., None, None], target + 0 * source, source)
-    rotmat, shift, scale = roma.rigid_points_registration(safe, target, compute_scaling=True)
-    only_shift = (target - source).mean(-2)
-    eye = torch.eye(3, dtype=source.dtype, device=source.device).expand_as(rotmat)
-    return Similarity(
-        scale=torch.where(degenerate, torch.ones_like(scale), scale),
-        rotmat=torch.where(degenerate[..., None, None], eye, rotmat),
-        shift=torch.where(degenerate[..., None], only_shift, shift),
-    )
+    centre, target_centre = source.mean(-2), target.mean(-2)
+    x, y = source - centre[..., None, :], target - target_centre[..., None, :]
+    spread, target_spread = x.square().sum((-1, -2)), y.square().sum((-1, -2))
+    # Coincident points leave the rounding errors of their mean as a spread.
+    rounding = 8 * torch.finfo(source.dtype).eps
+    degenerate = spread <= rounding**2 * source.square().sum((-1, -2))
+    safe = torch.where(degenerate, torch.ones_like(spread), spread)
+    # roma damps its gradient by a fixed amount: hand it numbers of order one.
+    size = (safe * torch.where(target_spread > 0, target_spread, 1.0)).sqrt()
+    fitted = roma.special_procrustes(y.transpose(-1, -2) @ x / size[..., None, None])
+    eye = torch.eye(3, dtype=source.dtype, device=source.device)
+    # roma's annotations cannot say that without singular values there is one tensor.
+    rotmat = cast(Tensor, fitted)
+    rotmat = torch.where(degenerate[..., None, None], eye, rotmat)
+    turned = x @ rotmat.transpose(-1, -2)
+    scale = torch.where(degenerate, 1.0, (turned * y).sum((-1, -2)) / safe)
+    shift = target_centre - scale[..., None] * (rotmat @ centre[..., None])[..., 0]
+    return Similarity(scale, rotmat, shift)
 
 
 def procrustes_align(

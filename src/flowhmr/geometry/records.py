@@ -45,6 +45,11 @@ def detach(record: R) -> R:
     return map_tensors(record, Tensor.detach)
 
 
+def pick(record: R, index: int | Tensor) -> R:
+    """The same record with ``index`` applied to the leading axis of each tensor."""
+    return map_tensors(record, lambda t: t[index])
+
+
 def collate(records: Sequence[R]) -> R:
     """Stack records of one type into one record with a new leading axis.
 

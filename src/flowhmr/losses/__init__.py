@@ -4,12 +4,14 @@ from flowhmr.losses.anchor import AnchorTerms, AnchorWeights, anchor_terms
 from flowhmr.losses.flow import FlowLossConfig, FlowTerms, FlowWeights, flow_terms
 from flowhmr.losses.objective import NonFiniteLoss, Objective, weigh
 from flowhmr.losses.supervised import (
+    PredictedMaps,
     SupervisedTerms,
     SupervisedWeights,
     heatmap_loss,
     joint_loss,
     keypoint_loss,
     supervised_terms,
+    surface_loss,
 )
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "FlowWeights",
     "NonFiniteLoss",
     "Objective",
+    "PredictedMaps",
     "SupervisedTerms",
     "SupervisedWeights",
     "anchor_terms",
@@ -28,5 +31,6 @@ __all__ = [
     "joint_loss",
     "keypoint_loss",
     "supervised_terms",
+    "surface_loss",
     "weigh",
 ]

@@ -99,8 +99,12 @@ def _one_way(
     mean_px = weighted_mean(length_px, weights, -1)
     longest_px = torch.where(flows.counted, length_px, torch.zeros_like(length_px)).amax(-1)
     kept = flows.counted.any(-1) & (longest_px <= config.max_flow * size_px)
-    unit_px = mean_px.clamp(min=config.floor * size_px) if config.scaled else mean_px * 0 + 1
-    squares = (flows.body_px - flows.image_px).square().sum(-1)
+    unit_px = (
+        mean_px.clamp(min=config.floor * size_px) if config.scaled else torch.ones_like(mean_px)
+    )
+    # Masked before squaring: where the image flow is NaN, so would be the gradient.
+    apart_px = torch.where(flows.counted[..., None], flows.body_px - flows.image_px, 0.0)
+    squares = apart_px.square().sum(-1)
     relative = squares / unit_px.square()[:, None]
     if config.residual == "charbonnier":
         relative = 2 * (torch.sqrt(1 + relative) - 1)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowhmr.body import SMPL_24
 from flowhmr.cameras import WeakCamera, pixel_centres_px, project_weak
-from flowhmr.geometry import weighted_mean
+from flowhmr.geometry import masked_mean, weighted_mean
 from flowhmr.records import Estimate, Labels
 
 HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
@@ -30,6 +31,8 @@ class SupervisedWeights:
     """Keeps the camera's scale positive."""
     heatmaps: float = 0.0
     """2D heatmaps, for networks that have them; not in SPIN."""
+    surface: float = 0.0
+    """Surface map, for networks that have one; not in SPIN."""
     overall: float = 60.0
     """Multiplies the whole sum."""
 
@@ -50,6 +53,18 @@ class SupervisedTerms:
     """exp(-10 s)^2."""
     heatmaps: Float[Tensor, "b"] | None
     """Cross-entropy of the joints' heatmaps, nats per joint."""
+    surface: Float[Tensor, "b"] | None
+    """Error of the surface map."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMaps:
+    """Dense predictions of networks that make them."""
+
+    heatmap_logits: Float[Tensor, "b 24 h w"] | None
+    """Joint heatmaps over the crop."""
+    surface: Float[Tensor, "b 4 h w"] | None
+    """Rest-pose point scaled to 0..1, and the logit of there being a body."""
 
 
 def keypoint_loss(
@@ -63,9 +78,10 @@ def keypoint_loss(
     Each coordinate counts as one number (mean over 2k), as in SPIN. Targets of confidence zero
     may be NaN.
     """
-    error = (points_px - target_px).mul(2 / size_px).square().mean(-1)
-    kept = torch.where(confidence > 0, error, torch.zeros_like(error))
-    return (confidence * kept).mean(-1)
+    # Masked before squaring: the gradient of a NaN's square is NaN whatever multiplies it later.
+    apart_px = torch.where(confidence[..., None] > 0, points_px - target_px, 0.0)
+    error = apart_px.mul(2 / size_px).square().mean(-1)
+    return (confidence * error).mean(-1)
 
 
 def joint_loss(
@@ -88,16 +104,32 @@ def heatmap_loss(
 ) -> Float[Tensor, "b"]:
     """Cross-entropy between heatmaps and a Gaussian at the target, nats, mean over joints.
 
-    Joints outside the crop do not count.
+    Joints outside the crop do not count; those of confidence zero may be NaN.
     """
     height, width = logits.shape[-2:]
     centres = pixel_centres_px(height, width).to(logits.device)
-    target_cells = target_px * (width / size_px)
+    inside = ((target_px >= 0) & (target_px <= size_px)).all(-1)
+    target_cells = torch.where(inside[..., None], target_px, 0.0) * (width / size_px)
     apart = (centres[None, None] - target_cells[:, :, None, None]).square().sum(-1)
     target = (-apart / (2 * sigma_cells**2)).flatten(2).softmax(-1)
     entropy = -(target * logits.float().flatten(2).log_softmax(-1)).sum(-1)
-    inside = ((target_px >= 0) & (target_px <= size_px)).all(-1)
     return weighted_mean(entropy, confidence * inside, -1)
+
+
+def surface_loss(
+    surface: Float[Tensor, "b 4 h w"], target: UInt8[Tensor, "b h w 4"]
+) -> Float[Tensor, "b"]:
+    """Absolute error of the rest-pose point where there is a body, plus cross-entropy of where.
+
+    Per sample: mean over the body's cells and the three axes; mean over all cells.
+    """
+    wanted = target.permute(0, 3, 1, 2).float() / 255
+    body = wanted[:, 3] > 0.5
+    apart = (surface[:, :3].float() - wanted[:, :3]).abs().mean(1)
+    where = binary_cross_entropy_with_logits(
+        surface[:, 3].float(), wanted[:, 3], reduction="none"
+    ).mean((-2, -1))
+    return masked_mean(apart, body, (-2, -1)) + where
 
 
 def camera_loss(camera: WeakCamera) -> Float[Tensor, "b"]:
@@ -108,7 +140,7 @@ def camera_loss(camera: WeakCamera) -> Float[Tensor, "b"]:
 def supervised_terms(
     estimate: Estimate,
     joints_m: Float[Tensor, "b 24 3"],
-    heatmap_logits: Float[Tensor, "b 24 h w"] | None,
+    maps: PredictedMaps,
     labels: Labels,
     size_px: int,
 ) -> SupervisedTerms:
@@ -117,7 +149,7 @@ def supervised_terms(
     Args:
         estimate: the network's bodies and cameras.
         joints_m: the 24 joints of the estimated bodies.
-        heatmap_logits: of networks that have them.
+        maps: of networks that have them.
         labels: in pixels of the crop.
         size_px: of the crop.
     """
@@ -130,6 +162,9 @@ def supervised_terms(
         shape=(estimate.params.betas - labels.params.betas).square().mean(-1),
         camera=camera_loss(estimate.camera),
         heatmaps=None
-        if heatmap_logits is None
-        else heatmap_loss(heatmap_logits, target_px, confidence, size_px),
+        if maps.heatmap_logits is None
+        else heatmap_loss(maps.heatmap_logits, target_px, confidence, size_px),
+        surface=None
+        if maps.surface is None or labels.surface is None
+        else surface_loss(maps.surface, labels.surface),
     )

@@ -2,9 +2,10 @@
 
 from flowhmr.networks.backbone import Backbone, BackboneConfig
 from flowhmr.networks.hmr import Hmr, HmrConfig, HmrOutput, MeanParams
-from flowhmr.networks.weights import NetworkFileError, load_hmr, read_card, save_hmr
+from flowhmr.networks.weights import BASELINE, NetworkFileError, load_hmr, read_card, save_hmr
 
 __all__ = [
+    "BASELINE",
     "Backbone",
     "BackboneConfig",
     "Hmr",

@@ -1,7 +1,7 @@
 """Image features from any timm model."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -41,14 +41,18 @@ class Backbone(nn.Module):
         ValueError: timm does not know the model, or it offers no feature maps.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: BackboneConfig):
         super().__init__()
         self.config = config
         self.net = _build(config)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
-        channels = self.net.feature_info.channels()
-        strides = self.net.feature_info.reduction()
+        maps: Any = self.net.feature_info
+        channels: list[int] = maps.channels()
+        strides: list[int] = maps.reduction()
         self.map_level = max(i for i, s in enumerate(strides) if s <= 16)
         self.map_channels: int = channels[self.map_level]
         self.map_stride: int = strides[self.map_level]
@@ -104,4 +108,5 @@ def _build(config: BackboneConfig) -> nn.Module:
             f"backbone {config.name!r}: got no feature maps ({error}); expected a timm model that "
             "works with features_only=True; choose a ResNet, HRNet, MobileNet, ConvNeXt or ViT"
         ) from error
-    return net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from flowhmr.body import BodyParams
 from flowhmr.cameras import WeakCamera
@@ -18,6 +19,7 @@ from flowhmr.records import Estimate
 
 INITIAL_CAMERA = (0.9, 0.0, 0.0)
 JOINTS = 24
+SURFACE_CELLS = 6
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class HmrConfig:
     """After each of the two layers."""
     activation: bool = False
     """ReLU between the two layers: the original HMR has it, SPIN's code and its heirs do not."""
-    heatmaps: bool = False
-    """Predict 2D heatmaps of the joints from the stride-16 map and give their soft-argmax to the
-    regressor. Learns where limbs are from far fewer pictures when there are no pre-trained
-    weights. Not part of the published networks."""
+    maps: bool = False
+    """Predict, from the stride-16 map, 2D heatmaps of the joints and what part of the surface is
+    seen where; the heatmaps' soft-argmax and a coarse surface map go to the regressor. With dense
+    targets a network without pre-trained weights learns from far fewer pictures. Not part of the
+    published networks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +63,9 @@ class HmrOutput:
     """Bodies and cameras."""
     heatmap_logits: Float[Tensor, "b 24 h w"] | None
     """Un-normalised heatmaps of the joints over the crop, if the network has them."""
-    heatmap_px: Float[Tensor, "b 24 2"] | None
-    """Their soft-argmax, pixels of the crop."""
+    surface: Float[Tensor, "b 4 h w"] | None
+    """Rest-pose point (x, y, z), each axis scaled to 0..1 over the body's extent, and the logit
+    of there being a body; for `Labels.surface`."""
 
 
 class Hmr(nn.Module):
@@ -71,6 +75,8 @@ class Hmr(nn.Module):
         config: architecture.
         mean: start of the regression; kept with the weights.
     """
+
+    start: Tensor
 
     def __init__(self, config: HmrConfig, mean: MeanParams):
         super().__init__()
@@ -86,39 +92,44 @@ class Hmr(nn.Module):
         )
         self.num_betas = len(mean.betas)
         self.register_buffer("start", start)
-        self.heatmap_head = HeatmapHead(self.backbone) if config.heatmaps else None
-        extra = 3 * JOINTS if config.heatmaps else 0
+        self.map_head = MapHead(self.backbone) if config.maps else None
+        extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
         self.regressor = _Regressor(self.backbone.out_features + extra, len(start), config)
 
     def forward(self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> HmrOutput:
         """Bodies in RGB crops, given as bytes or as floats in [0, 1]."""
         feature, fine_map = self.backbone(frames)
-        logits = points_px = None
-        if self.heatmap_head is not None:
-            logits = self.heatmap_head(fine_map)
+        logits = surface = None
+        if self.map_head is not None:
+            logits, surface = self.map_head(fine_map).split([JOINTS, 4], 1)
             points, sharpness = soft_argmax(logits)
-            points_px = (points + 1) * (frames.shape[-1] / 2)
-            feature = torch.cat([feature, points.flatten(1), sharpness], -1)
+            seen = torch.cat([surface[:, :3], torch.ones_like(surface[:, 3:])], 1)
+            seen = adaptive_avg_pool2d(seen * surface[:, 3:].sigmoid(), SURFACE_CELLS)
+            feature = torch.cat([feature, points.flatten(1), sharpness, seen.flatten(1)], -1)
         state = self.start.expand(len(feature), -1)
         for _ in range(self.config.rounds):
             state = state + self.regressor(torch.cat([feature, state], -1))
-        pose, betas, camera = state.float().split([6 * JOINTS, self.num_betas, 3], -1)
-        rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
-        params = BodyParams(rotmats, betas, self.body_id)
-        return HmrOutput(Estimate(params, WeakCamera(camera)), logits, points_px)
+        return HmrOutput(self._estimate(state), logits, surface)
+
+    def _estimate(self, state: Float[Tensor, "b p"]) -> Estimate:
+        # Rotations in half precision would be off by millimetres at the hands.
+        with torch.autocast(state.device.type, enabled=False):
+            pose, betas, camera = state.float().split([6 * JOINTS, self.num_betas, 3], -1)
+            rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
+        return Estimate(BodyParams(rotmats, betas, self.body_id), WeakCamera(camera))
 
 
-class HeatmapHead(nn.Module):
-    """Joint heatmaps at stride 4 from the backbone's map of stride 16."""
+class MapHead(nn.Module):
+    """Joint heatmaps and surface map at stride 4 from the backbone's map of stride 16."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
         self.up = max(1, backbone.map_stride // 4)
         self.mix = nn.Conv2d(backbone.map_channels, 128, 1)
-        self.out = nn.Conv2d(128, JOINTS * self.up**2, 3, padding=1)
+        self.out = nn.Conv2d(128, (JOINTS + 4) * self.up**2, 3, padding=1)
 
-    def forward(self, fine_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 24 h2 w2"]:
-        """Logits over cells."""
+    def forward(self, fine_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 28 h2 w2"]:
+        """24 heatmaps (logits), then the surface."""
         return nn.functional.pixel_shuffle(self.out(torch.relu(self.mix(fine_map))), self.up)
 
 

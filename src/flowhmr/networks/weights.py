@@ -17,6 +17,10 @@ from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 FORMAT = "flowhmr-hmr-1"
 
 
+BASELINE = Path(__file__).parent / "assets" / "baseline.safetensors"
+"""The shipped network; its card stands beside it."""
+
+
 class NetworkFileError(ValueError):
     """A file that does not hold one of our networks."""
 
@@ -92,7 +96,7 @@ def load_hmr(path: Path) -> Hmr:
         MeanParams(torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]),
     )
     with safe_open(path, "pt") as file:
-        state: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}
+        state: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

@@ -18,8 +18,8 @@ import numpy as np
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
-CELLS_PER_VERTEX = 16
-"""How finely the candidate vertices are binned; flat between 10 and 30 on human bodies."""
+CELLS_PER_VERTEX = 12
+"""How finely the candidate vertices are binned; the time is flat from 6 to 20 on human bodies."""
 
 
 @_jit
@@ -49,21 +49,22 @@ def _win_pixels(verts, faces, face_ids, nearest):
     for t in range(faces.shape[0]):
         a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
         x0, x1, x2 = verts[a, 0], verts[b, 0], verts[c, 0]
+        y0, y1, y2 = verts[a, 1], verts[b, 1], verts[c, 1]
+        if (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) >= 0:
+            continue
         left, right = _pixel_range(min(x0, x1, x2), max(x0, x1, x2), width)
         if left > right:
             continue
-        y0, y1, y2 = verts[a, 1], verts[b, 1], verts[c, 1]
         top, bottom = _pixel_range(min(y0, y1, y2), max(y0, y1, y2), height)
         if top > bottom:
-            continue
-        if (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) >= 0:
             continue
         z0, z1, z2 = verts[a, 2], verts[b, 2], verts[c, 2]
         for row in range(top, bottom + 1):
             for col in range(left, right + 1):
                 w0, w1, w2 = _edge_functions(x0, y0, x1, y1, x2, y2, col + 0.5, row + 0.5)
-                if w0 <= 0 and w1 <= 0 and w2 <= 0 and w0 + w1 + w2 < 0:
-                    z = (w0 * z0 + w1 * z1 + w2 * z2) / (w0 + w1 + w2)
+                total = w0 + w1 + w2
+                if (max(w0, w1, w2) <= 0) & (total < 0):
+                    z = (w0 * z0 + w1 * z1 + w2 * z2) / total
                     if z < nearest[row, col]:
                         nearest[row, col] = z
                         face_ids[row, col] = t
@@ -140,11 +141,12 @@ def _cell_of(low, per_px, coordinate):
 
 @_jit
 @no_type_check
-def _sort_into_cells(verts, is_candidate, x_low, y_low, per_px, columns, rows, ids, points):
+def _sort_into_cells(verts, is_candidate, grid, ids, points):
     """Counting sort of the candidates by cell, one row of cells after another.
 
     Fills ids and points (x, y, z) in that order; returns where each cell starts in them.
     """
+    x_low, y_low, per_px, columns, rows = grid
     # Counted two places on: after the second pass has moved each start to its end, place
     # ``cell`` holds the start of the cell and ``cell + 1`` its end.
     starts = np.zeros(columns * rows + 2, np.int32)
@@ -161,11 +163,8 @@ def _sort_into_cells(verts, is_candidate, x_low, y_low, per_px, columns, rows, i
             place = starts[cell + 1]
             starts[cell + 1] = place + 1
             ids[place] = k
-            points[place, 0], points[place, 1], points[place, 2] = (
-                verts[k, 0],
-                verts[k, 1],
-                verts[k, 2],
-            )
+            for axis in range(3):
+                points[place, axis] = verts[k, axis]
     return starts
 
 
@@ -192,7 +191,8 @@ def visible_vertices(verts, faces, height, width, tolerance, first, last, visibl
         cell_px = max(math.sqrt(across * down / cells), max(across, down) / cells, 1e-6)
         per_px = 1 / cell_px
         columns, rows = _cell_of(0.0, per_px, across) + 1, _cell_of(0.0, per_px, down) + 1
-        starts = _sort_into_cells(v, shown, x_low, y_low, per_px, columns, rows, ids, points)
+        grid = x_low, y_low, per_px, columns, rows
+        starts = _sort_into_cells(v, shown, grid, ids, points)
         for q in range(front_count):
             t = front[q]
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
@@ -203,16 +203,14 @@ def visible_vertices(verts, faces, height, width, tolerance, first, last, visibl
             if left > right or top > bottom:
                 continue
             z0, z1, z2 = v[a, 2], v[b, 2], v[c, 2]
-            z_near = min(z0, z1, z2) + tolerance
             col0, col1 = _cell_of(x_low, per_px, left), _cell_of(x_low, per_px, right)
             for row in range(_cell_of(y_low, per_px, top), _cell_of(y_low, per_px, bottom) + 1):
                 for p in range(starts[row * columns + col0], starts[row * columns + col1 + 1]):
-                    z = points[p, 2]
-                    if z <= z_near:
-                        continue
+                    k, z = ids[p], points[p, 2]
                     w0, w1, w2 = _edge_functions(x0, y0, x1, y1, x2, y2, points[p, 0], points[p, 1])
-                    if w0 <= 0 and w1 <= 0 and w2 <= 0 and w0 + w1 + w2 < 0:
-                        k = ids[p]
-                        face_z = (w0 * z0 + w1 * z1 + w2 * z2) / (w0 + w1 + w2)
-                        if face_z < z - tolerance and k != a and k != b and k != c:
+                    # One branch, nearly never taken: most points that pass the edges are the
+                    # face's own corners.
+                    if (max(w0, w1, w2) <= 0) & (k != a) & (k != b) & (k != c):
+                        total = w0 + w1 + w2
+                        if total < 0 and (w0 * z0 + w1 * z1 + w2 * z2) / total < z - tolerance:
                             shown[k] = False

@@ -22,12 +22,12 @@ def visible_vertices(
     nearer by more than 1e-4 px. Faces are tested as triangles, not as pixels, so the answer does
     not depend on the pixel grid; compare `vertices_of_winning_faces`.
 
-    Axes are x right, y down, z away from the camera, with z in pixels too (``project_weak`` gives
-    it so). Under perspective, straight edges stay straight but depth is no longer linear in the
-    image: pass ``-focal_px * c / Z`` with a c near the body's distance, which is. Meshes must be
-    closed and outward-oriented (counter-clockwise seen from outside, as body models are): back
-    faces neither hide nor show anything. A projection that mirrors turns every face over; flip
-    ``faces`` with it (``faces.flip(-1)``).
+    Axes are x right, y down, z away from the camera, with z in pixels too, as ``project_weak``
+    gives it. Meshes must be closed and outward-oriented (counter-clockwise seen from outside, as
+    body models are): back faces neither hide nor show anything. A projection that mirrors turns
+    every face over; flip ``faces`` with it (``faces.flip(-1)``). Under perspective Z is not linear
+    in the image: pass ``z = -focal_px * distance / Z``, with the body's distance, which is, and
+    is in pixels near the body.
 
     Computed on the CPU in float64 with float32 or float64 input, meshes in parallel on torch's
     thread count; CUDA input is copied to the CPU and the answer back. No gradients.

@@ -1,6 +1,6 @@
 """What data gives (`Clip`) and what networks give (`Estimate`): the joint between the two."""
 
-from flowhmr.records.clip import Clip, Labels, Sequence
+from flowhmr.records.clip import Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Track
 
-__all__ = ["Clip", "Estimate", "Labels", "Sequence", "Track"]
+__all__ = ["Clip", "Estimate", "Labels", "Sequence", "TestClip", "Track"]

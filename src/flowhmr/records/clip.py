@@ -23,6 +23,10 @@ class Labels:
     """Where the 24 joints are seen, pixels of the image or crop that the labels belong to."""
     keypoint_confidence: Float[Tensor, "*b 24"]
     """Weight of each keypoint, 0..1."""
+    surface: UInt8[Tensor, "*b h w 4"] | None = None
+    """Coarse map of what part of the body is seen where, if that is known: the rest-pose point
+    (x, y, z), each axis scaled to 0..255 over the body's extent, and 255 where there is a body.
+    Covers the same square as the image or crop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +66,17 @@ class Sequence:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class TestClip:
+    """A clip to score on."""
+
+    __test__ = False
+
+    name: str
+    """Where it comes from."""
+    person: str
+    """Who is seen, for tables per person."""
+    clip: Clip
+    """``[t]`` crops with labels."""

@@ -10,7 +10,7 @@ from flowhmr.synth.motion import (
 )
 from flowhmr.synth.pool import PoolConfig, StillPool
 from flowhmr.synth.renderer import paste
-from flowhmr.synth.scenes import sample_background
+from flowhmr.synth.scenes import compress, sample_background
 from flowhmr.synth.stills import Still, StillConfig, render_stills
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Still",
     "StillConfig",
     "StillPool",
+    "compress",
     "load_motions",
     "mean_rotmats",
     "mirror_motion",

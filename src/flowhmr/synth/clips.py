@@ -21,7 +21,7 @@ from flowhmr.synth.motion import (
 )
 from flowhmr.synth.people import random_rgb, sample_person
 from flowhmr.synth.renderer import Look, paste, render_people
-from flowhmr.synth.scenes import sample_background, sample_light
+from flowhmr.synth.scenes import compress, sample_background, sample_light
 from flowhmr.synth.stills import sample_view
 
 PAD_PX = 24
@@ -68,7 +68,7 @@ def render_clip(config: ClipConfig, index: int, body: BodyModel) -> Sequence:
     verts_px, joints_px, ppm = _project(mesh.verts, mesh.joints, trans_m, shake_px, config, rng)
     size = config.size_px
     looks = [Look(person, light)] * config.frames
-    rgba = render_people(body, verts_px, looks, size, size, ppm)
+    rgba = render_people(body, verts_px, looks, size, size, ppm).rgba
     images = _compose(rgba, shake_px.numpy(), rng, config)
     confidence = torch.ones(joints_px.shape[:-1])
     return Sequence(
@@ -192,5 +192,4 @@ def _sensor(
         image = cv2.GaussianBlur(image, (0, 0), blur)
     grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
     image = (image + grain).clip(0, 255).astype(np.uint8)
-    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return compress(image, quality)

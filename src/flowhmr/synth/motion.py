@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import roma
@@ -152,6 +152,6 @@ def mean_rotmats() -> Float[Tensor, "24 3 3"]:
     Left and right are averaged, so that the mean favours no side.
     """
     rotmats = torch.cat([m.rotmats for m in load_motions("train")])
-    mean = roma.special_procrustes((rotmats + mirror_rotmats(rotmats)).mean(0))
+    mean = cast(Tensor, roma.special_procrustes((rotmats + mirror_rotmats(rotmats)).mean(0)))
     mean[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     return mean

@@ -204,7 +204,8 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
     row = _row(random_rgb(rng), random_rgb(rng))
     row[PATTERN] = rng.choice([PLAIN, STRIPES, CHECKS, BLOTCHES], p=[0.45, 0.2, 0.1, 0.25])
     row[WAVES] = rng.uniform(4, 40)
-    direction = rng.standard_normal(3) * [0.5, 1, 0.3] if rng.random() < 0.5 else [0, 1, 0]
+    slanted = rng.random() < 0.5
+    direction = rng.standard_normal(3) * [0.5, 1, 0.3] if slanted else np.array([0.0, 1, 0])
     row[DIRECTION] = direction / np.linalg.norm(direction)
     row[PHASE] = rng.uniform(0, 2 * np.pi)
     row[GLOSS] = rng.uniform(0, 0.15)

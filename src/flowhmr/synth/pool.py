@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,11 +21,11 @@ from torch import Tensor
 from flowhmr.body import open_body
 from flowhmr.records import Labels
 from flowhmr.synth.scenes import sample_background
-from flowhmr.synth.stills import Still, StillConfig, render_stills
+from flowhmr.synth.stills import StillConfig, render_stills
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 32
 
 
@@ -33,7 +33,7 @@ BATCH = 32
 class PoolConfig:
     """What a pool holds."""
 
-    stills: StillConfig = StillConfig()
+    stills: StillConfig = field(default_factory=StillConfig)
     """How each still is made."""
     count: int = 60_000
     """How many stills."""
@@ -129,11 +129,13 @@ class StillPool:
 
 
 def _table_from_labels(labels: Labels) -> dict[str, Tensor]:
+    assert labels.surface is not None
     return {
         "rotmats": labels.params.rotmats.contiguous(),
         "betas": labels.params.betas.contiguous(),
         "joints_m": labels.joints_m.contiguous(),
         "keypoints_px": labels.keypoints_px.contiguous(),
+        "surface": labels.surface.contiguous(),
     }
 
 
@@ -144,6 +146,7 @@ def _labels_from_table(row: dict[str, Tensor]) -> Labels:
         row["joints_m"],
         keypoints_px,
         torch.ones_like(keypoints_px[..., 0]),
+        row["surface"],
     )
 
 

@@ -15,7 +15,18 @@ from flowhmr.synth.people import BLOTCHES, CHECKS, STRIPES, Person
 from flowhmr.synth.scenes import Light
 
 SUPERSAMPLE = 2
+CELL_PX = 4
 NOISE_CELLS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pictures of people without their surroundings."""
+
+    rgba: UInt8[np.ndarray, "b h w 4"]
+    """RGB multiplied by coverage, and coverage (alpha); see `paste`."""
+    surface: UInt8[np.ndarray, "b h2 w2 4"]
+    """`flowhmr.records.Labels.surface`, a cell for `CELL_PX` x `CELL_PX` pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +46,8 @@ def render_people(
     height: int,
     width: int,
     pixels_per_metre: Float[Tensor, "b"],
-) -> UInt8[np.ndarray, "b h w 4"]:
-    """Pictures of posed bodies: RGB multiplied by coverage, and coverage (alpha).
-
-    Over a background: ``rgb + (1 - alpha) * background``.
+) -> Picture:
+    """Pictures of posed bodies.
 
     Args:
         body: the body whose rest pose carries the patterns.
@@ -60,22 +69,26 @@ def render_people(
     size = (height * SUPERSAMPLE, width * SUPERSAMPLE)
     fragments = rasterise(fine, faces, *size)
     face_ids, barycentrics = fragments.face_ids.numpy(), fragments.barycentrics.numpy()
-    out = np.zeros((len(looks), height, width, 4), np.uint8)
+    rgba = np.zeros((len(looks), height, width, 4), np.uint8)
+    surface = np.zeros((len(looks), height // CELL_PX, width // CELL_PX, 4), np.uint8)
+    lowest, highest = rest_m.min(0), rest_m.max(0)
+    scaled_rest = (rest_m - lowest) / (highest - lowest)
     for i, look in enumerate(looks):
         person, light = look.person, look.light
         _shade(
             face_ids[i], barycentrics[i], faces_np, normals[i], rest_m,
             person.face_material, person.materials,
             np.stack([light.ambient_rgb, light.sky_rgb, light.lamp_rgb, light.lamp_direction]),
-            noise, out[i],
+            noise, rgba[i],
         )  # fmt: skip
-    return out
+        _surface(face_ids[i], barycentrics[i], faces_np, scaled_rest, surface[i])
+    return Picture(rgba, surface)
 
 
 def paste(
     picture: UInt8[np.ndarray, "h w 4"], background: UInt8[np.ndarray, "h w 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture of `render_people` over a background."""
+    """A picture over a background: ``rgb + (1 - alpha) * background``."""
     seen_through = 255 - picture[..., 3:].astype(np.uint16)
     return picture[..., :3] + ((seen_through * background + 127) // 255).astype(np.uint8)
 
@@ -126,7 +139,7 @@ def _pattern(material, noise, x, y, z):
     """How much of the second colour is seen at a point of the rest pose (metres), 0..1."""
     kind = material[6]
     waves = material[7]
-    if kind == STRIPES or kind == CHECKS:
+    if kind in (STRIPES, CHECKS):
         along = material[8] * x + material[9] * y + material[10] * z
         wave = np.sin(6.2831853 * waves * along + material[11])
         if kind == CHECKS:
@@ -192,3 +205,22 @@ def _shade(
             out[row, column, 1] = np.uint8(green * share)
             out[row, column, 2] = np.uint8(blue * share)
             out[row, column, 3] = np.uint8(covered * share)
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _surface(face_ids, barycentrics, faces, scaled_rest, out):
+    """The rest-pose point seen in the middle of each cell."""
+    step = SUPERSAMPLE * CELL_PX
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            i, j = row * step + step // 2, column * step + step // 2
+            face = face_ids[i, j]
+            if face < 0:
+                continue
+            for c in range(3):
+                value = 0.0
+                for corner in range(3):
+                    value += barycentrics[i, j, corner] * scaled_rest[faces[face, corner], c]
+                out[row, column, c] = np.uint8(min(max(value, 0.0), 1.0) * 255)
+            out[row, column, 3] = 255

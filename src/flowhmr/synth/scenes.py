@@ -59,6 +59,12 @@ def sample_background(
     return (image.clip(0, 1) * 255).astype(np.uint8)
 
 
+def compress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The image after JPEG compression (quality 0..100)."""
+    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+
+
 def value_noise(
     rng: np.random.Generator, height: int, width: int, cell_px: float
 ) -> Float32[np.ndarray, "h w"]:

@@ -97,9 +97,11 @@ def render_stills(config: StillConfig, indices: range, body: BodyModel) -> Still
     distance_m = torch.tensor(np.array(distances), dtype=torch.float32)
     verts_px, keypoints_px, ppm = _frame(mesh.verts, mesh.joints, distance_m, config)
     size = config.size_px
-    rgba = render_people(body, verts_px, looks, size, size, ppm)
+    picture = render_people(body, verts_px, looks, size, size, ppm)
     confidence = torch.ones(keypoints_px.shape[:-1])
-    return Still(torch.from_numpy(rgba), Labels(params, mesh.joints, keypoints_px, confidence))
+    surface = torch.from_numpy(picture.surface)
+    labels = Labels(params, mesh.joints, keypoints_px, confidence, surface)
+    return Still(torch.from_numpy(picture.rgba), labels)
 
 
 def _frame(

@@ -16,8 +16,8 @@ class OptimiserConfig:
     """Decoupled weight decay."""
     warmup: int = 0
     """Steps over which the learning rate rises from zero."""
-    decay: Literal["none", "cosine"] = "none"
-    """``cosine``: to zero at the last step."""
+    decay: int = 0
+    """Last steps over which the learning rate falls linearly to zero; 0 keeps it."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     average: float = 0.0
@@ -47,7 +47,7 @@ class TrainConfig:
     """w_of of Eq. 4."""
     flow_loss: FlowLossConfig = field(default_factory=FlowLossConfig)
     """How body flow and image flow are compared."""
-    anchor: AnchorWeights | None = None
+    anchor: AnchorWeights = field(default_factory=lambda: AnchorWeights(0.0, 0.0, 0.0))
     """Pull of the video's estimates to those of the initial network (Eq. 8)."""
     colour_noise: float = 0.4
     """Each frame of a pair gets its own per-channel factor U(1 - x, 1 + x) before the network."""

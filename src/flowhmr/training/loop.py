@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 
 import cv2
 import torch
@@ -17,6 +18,7 @@ from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import (
     FlowTerms,
     Objective,
+    PredictedMaps,
     anchor_terms,
     flow_terms,
     supervised_terms,
@@ -70,12 +72,13 @@ def train(
             clip = to_device(next(labelled), device)
             with state.autocast():
                 output = state.network(clip.frames[:, 0])
+            if clip.labels is None:
+                raise ValueError("got stills without labels; expected batches of a StillBatches")
             labels = map_tensors(clip.labels, lambda t: t[:, 0])
             joints_m = body.joints(output.estimate.params)
             size_px = clip.frames.shape[-1]
-            terms = supervised_terms(
-                output.estimate, joints_m, output.heatmap_logits, labels, size_px
-            )
+            maps = PredictedMaps(output.heatmap_logits, output.surface)
+            terms = supervised_terms(output.estimate, joints_m, maps, labels, size_px)
             objectives["supervised"] = weigh(terms, config.supervised)
 
         if unlabelled is not None:
@@ -90,7 +93,7 @@ def train(
                 "disagreement_px": float(video.disagreement_px.mean()),
                 "image_flow_px": float(video.image_flow_px.mean()),
             }
-            if config.anchor is not None:
+            if any(astuple(config.anchor)):
                 with torch.no_grad(), state.autocast():
                     initial = state.initial(clip.frames.flatten(0, 1)).estimate
                 objectives["anchor"] = weigh(anchor_terms(output.estimate, initial), config.anchor)

@@ -42,7 +42,6 @@ class Run:
 
     def __init__(self, folder: Path, config: TrainConfig, command: Any, title: str = "training"):
         self.folder, self.config, self.title = folder, config, title
-        self.seconds = 0.0
         self._mean: dict[str, list[float]] = {}
         self._began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +97,10 @@ class Run:
             # Rows up to here are complete: the means restart at the checkpoint.
             self._mean = {}
             self._save(state, done)
+
+    def cost(self) -> dict[str, Any]:
+        """What the run took, for the model card; an interrupted run counts from its last start."""
+        return {"steps": self.config.steps, "seconds": round(time.monotonic() - self._began)}
 
     def draw(self) -> Path | None:
         """The curves of ``losses.csv`` as a picture."""

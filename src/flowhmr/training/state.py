@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -102,7 +101,7 @@ class TrainState:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
-                tensors = {k: file.get_tensor(k) for k in file.keys()}
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path}: got a damaged checkpoint ({error}); expected one this run wrote; delete "
@@ -139,12 +138,8 @@ _MAY_CHANGE = ("threads", "workers", "checkpoint_every", "log_every")
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then constant or cosine."""
+    """The learning rate of a step: linear warm-up, constant, linear decay."""
     optimiser = config.optimiser
-    rate = optimiser.learning_rate
-    if step < optimiser.warmup:
-        return rate * (step + 1) / optimiser.warmup
-    if optimiser.decay == "cosine":
-        done = (step - optimiser.warmup) / max(1, config.steps - optimiser.warmup)
-        return rate * (1 + math.cos(math.pi * done)) / 2
-    return rate
+    rising = (step + 1) / max(1, optimiser.warmup)
+    falling = (config.steps - step) / max(1, optimiser.decay)
+    return optimiser.learning_rate * min(1.0, rising, falling)

@@ -4,6 +4,6 @@
 environment that `detector_environment` makes.
 """
 
-from flowhmr.data.workers.environment import EnvironmentFailed, detector_environment
+from flowhmr.data.workers.environment import DetectorError, detector_environment
 
-__all__ = ["EnvironmentFailed", "detector_environment"]
+__all__ = ["DetectorError", "detector_environment"]

@@ -33,8 +33,8 @@ PYTHONS = ((3, 11), (3, 12), (3, 10), (3, 9))
 OTHERWISE = "or do without it: give the boxes in a file or by hand"
 
 
-class EnvironmentFailed(RuntimeError):
-    """The detector's environment could not be made."""
+class DetectorError(RuntimeError):
+    """A detector that cannot be made, does not start, dies, hangs or answers nonsense."""
 
 
 def detector_environment(
@@ -51,7 +51,7 @@ def detector_environment(
         on_progress: called with lines of text about what is being done; None logs them.
 
     Raises:
-        EnvironmentFailed: no Python that mediapipe has wheels for, no network, no space.
+        DetectorError: no Python that mediapipe has wheels for, no network, no space.
     """
     if folder is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -65,7 +65,7 @@ def detector_environment(
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     except OSError as error:
-        raise EnvironmentFailed(
+        raise DetectorError(
             f"{folder}: got {error}; expected a folder that can be written to; name another one"
         ) from error
     try:
@@ -94,8 +94,8 @@ def _base_python() -> str:
     for major, minor in PYTHONS:
         if found := shutil.which(f"python{major}.{minor}"):
             return found
-    raise EnvironmentFailed(
-        f"got Python {sys.version_info.major}.{sys.version_info.minor} and no other on the path; "
+    raise DetectorError(
+        f"got Python {sys.version_info[0]}.{sys.version_info[1]} and no other on the path; "
         f"expected 3.9 to 3.12, which mediapipe {MEDIAPIPE} has wheels for; install one of them, "
         f"{OTHERWISE}"
     )
@@ -108,14 +108,14 @@ def _run(command: list[str], tell: Callable[[str], None]) -> None:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
     except OSError as error:
-        raise EnvironmentFailed(f"got {error}; expected {command[0]} to run") from error
+        raise DetectorError(f"got {error}; expected {command[0]} to run") from error
     with process:
         assert process.stdout is not None
         for line in process.stdout:
             tail.append(line.rstrip())
             tell(line.rstrip())
     if process.returncode:
-        raise EnvironmentFailed(
+        raise DetectorError(
             f"got exit status {process.returncode} of {' '.join(command)}:\n"
             + "\n".join(f"    {line}" for line in tail)
             + "\nexpected it to succeed; check the network (pip needs PyPI or a mirror), the free "

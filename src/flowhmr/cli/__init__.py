@@ -1,0 +1,52 @@
+"""The command line. This module imports nothing heavy: ``flowhmr --help`` must answer at once."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "demo": (
+        "flowhmr.cli.demo",
+        "refine the shipped network on the shipped clip, show what changed",
+    ),
+    "predict": ("flowhmr.cli.predict", "bodies in an image or a video: npz and overlay"),
+    "refine": ("flowhmr.cli.refine", "refine a network with unannotated video and labelled stills"),
+    "fit": ("flowhmr.cli.fit", "refine a network with unannotated video alone, no labels"),
+    "evaluate": (
+        "flowhmr.cli.evaluate",
+        "score networks on synthetic test video or on the flow of a video",
+    ),
+    "pretrain": ("flowhmr.cli.pretrain", "train a network on synthetic stills"),
+    "info": ("flowhmr.cli.info", "versions, devices, assets and their licences"),
+}
+
+
+def usage() -> str:
+    """What ``flowhmr --help`` says."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "flowhmr: human mesh recovery that learns from the motion in unannotated video.",
+            "",
+            "usage: flowhmr COMMAND [flags]     flowhmr COMMAND --help",
+            "",
+            *rows,
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] in ("-V", "--version"):
+        from flowhmr import __version__
+
+        print(f"flowhmr {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"flowhmr: got {words[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module("flowhmr.cli.shared").run_command(words[0], words[1:])

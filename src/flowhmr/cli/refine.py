@@ -1,0 +1,61 @@
+"""Refine a network with the motion in unannotated video, anchored by labelled stills (Eq. 4)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowhmr.cli.shared import (
+    PoolProgress,
+    console,
+    default_cache,
+    device_of,
+    load_people,
+    network_and_body,
+)
+from flowhmr.data import PeopleConfig
+from flowhmr.records import Sequence
+from flowhmr.synth import ClipConfig, render_clip
+from flowhmr.training import RefineConfig, refine
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of ``flowhmr refine``."""
+
+    run: Path
+    """Run folder. Start the same command again to go on after an interruption."""
+    video: tuple[Path, ...] = ()
+    """Videos, or folders of images, in which people move. No annotation is needed."""
+    people: PeopleConfig = field(default_factory=PeopleConfig)
+    """Where the people are in them."""
+    synthetic: int = 0
+    """Clips of synthetic video to use as well (or instead); their labels are not looked at."""
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    """What those clips are like."""
+    network: Path | None = None
+    """Network to start from; the shipped one by default."""
+    config: RefineConfig = field(default_factory=RefineConfig)
+    """The run."""
+    cache: Path = field(default_factory=default_cache)
+    """Where flow and stills are kept."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+
+
+def run(arguments: Arguments) -> None:
+    """Refine and say where the network is."""
+    device = device_of(arguments.device)
+    network, body = network_and_body(arguments.network)
+    crop_px = arguments.config.pairs.flow_px
+    video: list[Sequence] = load_people(arguments.video, arguments.people, crop_px, device)
+    video += [render_clip(arguments.clips, i, body) for i in range(arguments.synthetic)]
+    if not video and arguments.config.train.pairs:
+        raise ValueError(
+            "got no video; expected --video FILE with --people..., or --synthetic N; or "
+            "--config.train.pairs 0 for supervised steps alone"
+        )
+    path = refine(
+        arguments.config, network, body, video, arguments.run, arguments.cache, device,
+        PoolProgress(),
+    )  # fmt: skip
+    console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
+    console.print(f"score it with: flowhmr evaluate --network {path}")

@@ -1,0 +1,116 @@
+"""What the commands have in common: parsing, devices, folders, errors, video."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flowhmr.body import BodyModel, open_body
+from flowhmr.cli import COMMANDS
+from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
+from flowhmr.losses import NonFiniteLoss
+from flowhmr.networks import BASELINE, Hmr, load_hmr
+from flowhmr.records import Sequence
+
+console = Console(width=110 if not sys.stdout.isatty() else None)
+
+
+def run_command(name: str, words: list[str]) -> int:
+    """Parse the flags of a command and run it; expected failures end in one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    module = importlib.import_module(COMMANDS[name][0])
+    arguments = tyro.cli(
+        module.Arguments, prog=f"flowhmr {name}", description=module.__doc__, args=words
+    )
+    try:
+        module.run(arguments)
+    except (ValueError, OSError, RuntimeError, NonFiniteLoss) as error:
+        if os.environ.get("FLOWHMR_TRACEBACK"):
+            raise
+        print(f"flowhmr {name}: {error}", file=sys.stderr)
+        print("(set FLOWHMR_TRACEBACK=1 to see where it happened)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"flowhmr {name}: interrupted; runs go on from their last checkpoint", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+def default_cache() -> Path:
+    """Where flow and synthetic stills are kept between runs: ``$XDG_CACHE_HOME/flowhmr``."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowhmr"
+
+
+def device_of(name: str) -> torch.device:
+    """The device a flag names; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ValueError: PyTorch does not have that device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device: got {name!r}, which PyTorch cannot use here ({error}); expected auto, cpu "
+            "or cuda"
+        ) from error
+    return device
+
+
+def network_and_body(path: Path | None) -> tuple[Hmr, BodyModel]:
+    """A network (the shipped one by default) and the body it estimates.
+
+    Raises:
+        ValueError: not one of our files, or a network of another body.
+    """
+    if path is None and not BASELINE.exists():
+        raise ValueError(
+            f"{BASELINE}: got no shipped network in this checkout; expected one; train it with "
+            "`flowhmr pretrain` and give it with --network"
+        )
+    network, body = load_hmr(path or BASELINE), open_body()
+    body.check_identity("network", network.body_id)
+    return network, body
+
+
+def load_people(
+    videos: tuple[Path, ...], people: PeopleConfig, crop_px: int, device: torch.device
+) -> list[Sequence]:
+    """The people of some videos, ready to cut crops and pairs from."""
+    out: list[Sequence] = []
+    for number, path in enumerate(videos):
+        with open_video(path) as video:
+            tracks = people_of(video, people.of_video(number, len(videos)), device)
+        out += sequences_of(path, tracks, crop_px)
+    return out
+
+
+class PoolProgress:
+    """A progress bar for the rendering of stills, shown only when there is something to do."""
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Told after each chunk."""
+        if self.bar is None:
+            self.bar = Progress(
+                TextColumn("rendering stills"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("left"), TimeRemainingColumn(), console=console,
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task("", total=total)
+        self.bar.update(self.task, completed=done)
+        if done >= total:
+            self.bar.stop()

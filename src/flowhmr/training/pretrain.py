@@ -1,0 +1,85 @@
+"""Pre-training on labelled stills: how the shipped baseline came to be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from flowhmr.body import open_body
+from flowhmr.data import AugmentConfig, StillBatches
+from flowhmr.losses import SupervisedWeights
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, save_hmr
+from flowhmr.synth import PoolConfig, StillPool, mean_rotmats
+from flowhmr.training.config import OptimiserConfig, TrainConfig
+from flowhmr.training.loop import train
+from flowhmr.training.run import Run, provenance
+
+BASELINE_NETWORK = HmrConfig(
+    backbone=BackboneConfig("mobilenetv3_small_100", size_px=96, pooling="grid"),
+    hidden=512,
+    dropout=0.1,
+    activation=True,
+    maps=True,
+)
+BASELINE_WEIGHTS = SupervisedWeights(heatmaps=0.02, surface=1.0, overall=1.0)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that defines a pre-training run; the defaults made the shipped baseline."""
+
+    network: HmrConfig = BASELINE_NETWORK
+    """Architecture."""
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
+    """Labelled stills."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How they are varied."""
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=60_000,
+            batch=64,
+            optimiser=OptimiserConfig(
+                1e-3, weight_decay=0.01, warmup=500, decay=12_000, clip_norm=5.0, average=0.999
+            ),
+            supervised=BASELINE_WEIGHTS,
+        )
+    )
+    """The loop."""
+
+
+def pretrain(
+    config: PretrainConfig,
+    folder: Path,
+    cache: Path,
+    device: torch.device,
+    on_pool: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Train a network from scratch (or timm's weights) on synthetic stills.
+
+    Args:
+        config: the run.
+        folder: run folder; a run that was interrupted goes on.
+        cache: where the pool of stills is kept.
+        device: where to compute.
+        on_pool: told about the rendering of the pool: (stills ready, stills in all).
+
+    Returns:
+        The network's file in the run folder.
+    """
+    body = open_body()
+    torch.manual_seed(config.train.seed)
+    network = Hmr(
+        config.network, MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
+    )
+    pool = StillPool(config.pool, cache, on_progress=on_pool)
+    size_px = config.network.backbone.size_px
+    train_config = config.train
+    stills = StillBatches(
+        pool, size_px, train_config.batch, config.augment, train_config.seed, train_config.steps
+    )
+    run = Run(folder, train_config, config, "pretrain")
+    result = train(train_config, network, body, stills, None, run, device)
+    path = folder / "network.safetensors"
+    save_hmr(path, result, {"trained_by": "pretrain", **provenance(), **run.cost()})
+    return path

@@ -1,0 +1,110 @@
+"""Refinement of a network with the motion in unannotated video (of4hmr, Eqs. 4 and 8)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from flowhmr.body import BodyModel
+from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
+from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
+from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
+from flowhmr.networks import Hmr, save_hmr
+from flowhmr.records import Sequence
+from flowhmr.synth import PoolConfig, StillPool
+from flowhmr.training.config import OptimiserConfig, TrainConfig
+from flowhmr.training.loop import train
+from flowhmr.training.pretrain import BASELINE_WEIGHTS
+from flowhmr.training.run import Run, provenance
+
+REFINE_LOOP = TrainConfig(
+    steps=600,
+    batch=32,
+    pairs=16,
+    optimiser=OptimiserConfig(1e-4, average=0.99, clip_norm=5.0),
+    supervised=BASELINE_WEIGHTS,
+    flow=FlowWeights(0.01),
+    flow_loss=FlowLossConfig(),
+)
+FIT_LOOP = TrainConfig(
+    steps=400,
+    batch=0,
+    pairs=16,
+    optimiser=OptimiserConfig(3e-5, average=0.99, clip_norm=5.0),
+    flow=FlowWeights(0.01),
+    anchor=AnchorWeights(),
+)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Everything that defines a refinement, besides the network and the video."""
+
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=8_000))
+    """Labelled stills of the supervised part."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How they are varied."""
+    pairs: PairConfig = field(default_factory=PairConfig)
+    """How pairs of video frames are cut."""
+    flow: str = "dis"
+    """Flow estimator: dis, dis:fast, raft, raft:small, raft:large:FILE."""
+    train: TrainConfig = REFINE_LOOP
+    """The loop."""
+
+
+FIT = RefineConfig(train=FIT_LOOP)
+"""Without labels (Eq. 8)."""
+
+
+def refine(
+    config: RefineConfig,
+    network: Hmr,
+    body: BodyModel,
+    video: list[Sequence],
+    folder: Path,
+    cache: Path,
+    device: torch.device,
+    on_pool: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Refine a network with labelled stills and unannotated video.
+
+    With ``config.train.batch`` 0 there are no labels; with ``config.train.pairs`` 0 there is no
+    video: the control, the same number of steps of supervised training alone.
+
+    Args:
+        config: the run.
+        network: where to start.
+        body: the body it estimates.
+        video: one person's images each, without labels (they would not be looked at).
+        folder: run folder; a run that was interrupted goes on.
+        cache: where flow and stills are kept.
+        device: where to compute.
+        on_pool: told about the rendering of the pool: (stills ready, stills in all).
+
+    Returns:
+        The network's file in the run folder.
+    """
+    loop = config.train
+    size_px = network.config.backbone.size_px
+    stills = pairs = None
+    if loop.batch:
+        pool = StillPool(config.pool, cache, on_progress=on_pool)
+        stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
+    if loop.pairs:
+        source = flow_source(config.pairs, config.flow, cache)
+        pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
+    run = Run(folder, loop, config, "refine")
+    result = train(loop, network, body, stills, pairs, run, device)
+    path = folder / "network.safetensors"
+    save_hmr(path, result, {"trained_by": "refine", **provenance(), **run.cost()})
+    return path
+
+
+def flow_source(pairs: PairConfig, flow: str, cache: Path | None) -> FlowSource:
+    """Pairs with the flow of a named estimator, cached in ``cache / "flow"`` if given."""
+    estimator = flow_estimator(flow)
+    if cache is None:
+        return FlowSource(pairs, partial(estimate_pair, estimator))
+    return FlowSource(pairs, FlowCache(cache / "flow", estimator).pair)

@@ -1,0 +1,20 @@
+"""What the tests of the body share."""
+
+import pytest
+from smpl_files import published, python2_pickle, smpl_arrays
+
+from flowhmr.body import load_body
+
+
+@pytest.fixture(scope="session")
+def smpl_path(tmp_path_factory):
+    """A pickle as SMPL is published."""
+    path = tmp_path_factory.mktemp("smpl") / "SMPL_NEUTRAL.pkl"
+    path.write_bytes(python2_pickle(published(smpl_arrays())))
+    return path
+
+
+@pytest.fixture(scope="session")
+def smpl_body(smpl_path):
+    """The body in it."""
+    return load_body(smpl_path)
