@@ -178,6 +178,7 @@ def with_number(array, number):
         ),
         (changed("kintree_table", lambda a: a[:, ::-1]), "kintree_table: got parents"),
         (changed("kintree_table", lambda a: with_number(a, 0)), "kintree_table: got parents"),
+        (changed("kintree_table", lambda a: np.stack([a[0], a[1][::-1]])), "kintree_table: got"),
         ({"poses": np.zeros(3)}, "got no v_template, shapedirs.*found: nothing.*parameters"),
     ],
 )
@@ -230,7 +231,7 @@ def test_npz_files_that_break_off_are_refused(path, share):
     np.savez(path, **{key: array for key, array in ARRAYS.items() if key != "posedirs"})
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(BodyFileError, match=str(path)):
+    with pytest.raises(BodyFileError, match=r"body.npz: got an npz that cannot be read"):
         load_body(path)
 
 
@@ -241,6 +242,12 @@ def test_damaged_npz_files_are_refused(path):
     path.write_bytes(content)
     with pytest.raises(BodyFileError, match=r"cannot be read"):
         load_body(path)
+
+
+def test_npz_files_that_unpack_to_too_much_are_refused(path, monkeypatch):
+    monkeypatch.setattr("flowhmr.body.files.MAX_BYTES", 10**6)
+    with pytest.raises(BodyFileError, match=r"bytes unpacked; expected at most 1000000"):
+        load(path, {**ARRAYS, "shapedirs": np.zeros((6890, 3, 10))})
 
 
 def test_missing_files_are_missing(tmp_path):

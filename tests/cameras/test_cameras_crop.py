@@ -194,7 +194,9 @@ def test_outside_the_image_is_border(side, border):
 
 
 @pytest.mark.parametrize("side", [20.0, 300.0])
-@pytest.mark.parametrize("centre", [(-900, 25), (900, 25), (40, -900), (40, 900), (-900, 900)])
+@pytest.mark.parametrize(
+    "centre", [(-900, 25), (-270, 25), (900, 25), (40, -900), (40, -270), (40, 900), (-900, 900)]
+)
 def test_a_window_beside_the_image_is_all_border(centre, side):
     image = np.full((50, 80, 3), 200, np.uint8)
     assert (warp_image(image, crop(centre, side, 32), border=7) == 7).all()

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from flowhmr.data import video_decode
@@ -119,9 +120,11 @@ def test_a_closed_video_says_so(clip):
     with open_video(clip) as video:
         frames = iter(video)
         next(frames)
+        video.read(0, 2)
     assert list(frames) == []
-    with pytest.raises(VideoError, match="closed"):
-        list(video)
+    for again in (lambda: list(video), lambda: video.read(2, 4)):
+        with pytest.raises(VideoError, match="closed"):
+            again()
 
 
 @pytest.mark.parametrize(
@@ -255,16 +258,34 @@ def test_a_video_whose_frames_are_all_damaged_is_refused(tmp_path):
         open_video(path)
 
 
-def test_sound_alone_is_refused(tmp_path):
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_alone_is_refused(tmp_path, cover):
+    """Also with the cover picture that music files carry as a video stream."""
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
+        sound = container.add_stream("aac", rate=16000)
+        if cover:
+            picture = container.add_stream("png", rate=1)
+            picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "rgb24"
+            picture.disposition = Disposition.attached_pic
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
         frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    with pytest.raises(VideoError, match="got audio streams; expected a video stream"):
+        container.mux(sound.encode(frame))
+        if cover:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(scene(0), format="rgb24")))
+            container.mux(picture.encode(None))
+        container.mux(sound.encode(None))
+    message = f"got audio{', video' * cover} streams; expected a video stream"
+    with pytest.raises(VideoError, match=message):
         open_video(path)
+
+
+def test_a_stream_without_time_stamps_is_regular(tmp_path):
+    path = encode(tmp_path / "raw.h264", [scene(i) for i in range(6)], rate=25)
+    with open_video(path) as video:
+        frames = list(video)
+    assert video.frame_count is None
+    assert [f.time_s for f in frames] == pytest.approx([i / 25 for i in range(6)])
 
 
 def test_one_frame_is_a_video(tmp_path):
@@ -360,12 +381,15 @@ def test_an_image_cut_short_is_named_when_read(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     for name in ("a.jpg", "b.jpg"):
         Image.fromarray(noise).save(tmp_path / name)
+    Image.fromarray(scene(9, 64, 64)).save(tmp_path / "c.png")
     whole = (tmp_path / "b.jpg").read_bytes()
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
     with open_video(tmp_path) as video:
         assert len(video.read(0, 1)) == 1
         with pytest.raises(VideoError, match=r"b.jpg: got .*truncated"):
             video.read(1, 2)
+        [frame] = video.read(2, 3)
+    assert (frame.index, shade(frame.image)) == (2, 9)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])

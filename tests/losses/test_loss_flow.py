@@ -337,12 +337,14 @@ def test_the_robust_residual_grows_linearly():
 
 def test_disagreement_and_image_flow_are_reported_in_pixels():
     body = random_body()
+    body.end_px.requires_grad_()
     there, back = torch.tensor([[3.0, 4.0]]), torch.tensor([[-6.0, -8.0]])
     terms = flow_terms(body, constant_pair(there, back), ones(body), PAPER)
-    moves, seen = body.displacement_px[0], body.visible[0]
+    moves, seen = body.displacement_px[0].detach(), body.visible[0]
     gaps = (moves - there)[seen].norm(dim=-1).mean() + (-moves - back)[seen].norm(dim=-1).mean()
     assert_close(terms.disagreement_px, gaps[None] / 2)
     assert terms.image_flow_px.tolist() == [pytest.approx(7.5)]
+    assert terms.flow.requires_grad
     assert not terms.disagreement_px.requires_grad
 
 

@@ -43,8 +43,10 @@ def load_body(path: str | Path, num_betas: int = 10) -> BodyModel:
             part of another shape or with impossible values; the message says what to do.
     """
     path = Path(path)
+    with path.open("rb") as stream:
+        is_zip = stream.read(4) == b"PK\x03\x04"
     try:
-        arrays = _read_npz(path) if zipfile.is_zipfile(path) else restricted_load(path)
+        arrays = _read_npz(path) if is_zip else restricted_load(path)
     except PickleFileError as error:
         raise BodyFileError(str(error)) from error
     if not isinstance(arrays, dict):

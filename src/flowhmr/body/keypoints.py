@@ -70,20 +70,14 @@ def keypoint_tables(
     return KeypointTables(ids.to(like.device), matrix.to(like))
 
 
-def _rule(joints: JointSet, sources: Mapping[str, str | Terms]) -> KeypointRule:
-    """A rule from a source, or weighted sources, per joint; if none, the chain joint so named."""
-    terms = [sources.get(name, name) for name in joints.names]
-    return KeypointRule(joints, tuple(((t, 1.0),) if isinstance(t, str) else t for t in terms))
+def _rule(joints: JointSet, sources: Mapping[str, str]) -> KeypointRule:
+    """A rule of one source a joint: what is given for its name, or the chain joint so named."""
+    return KeypointRule(joints, tuple(((sources.get(n, n), 1.0),) for n in joints.names))
 
 
-def _same_as(joints: JointSet, rule: KeypointRule, names: Sequence[str]) -> KeypointRule:
-    """A rule whose joints are those of another rule, by the names given."""
-    return KeypointRule(joints, tuple(rule.terms[i] for i in rule.joints.indices_of(names)))
-
-
-def _pair(name: str) -> Terms:
-    """Halfway between left and right."""
-    return ((f"left_{name}", 0.5), (f"right_{name}", 0.5))
+def _named(joints: JointSet, terms: Mapping[str, Terms]) -> KeypointRule:
+    """A rule from terms by joint name."""
+    return KeypointRule(joints, tuple(terms[name] for name in joints.names))
 
 
 def _landmarks(*names: str) -> dict[str, str]:
@@ -94,34 +88,25 @@ def _landmarks(*names: str) -> dict[str, str]:
 
 _FACE = _landmarks("nose", "*eye", "*ear")
 _FEET = _landmarks("*big_toe", "*small_toe", "*heel")
-_COCO = _rule(COCO_17, _FACE)
 
 
-def open_body_rules() -> tuple[KeypointRule, ...]:
-    """Rules of the open body.
+def open_body_rules(stored: Mapping[str, Sequence[Terms]]) -> tuple[KeypointRule, ...]:
+    """Rules of the open body, from those in its file: ``coco17``, ``openpose25``, ``h36m17``.
 
     COCO and OpenPose keypoints are chain joints and landmarks, OpenPose's neck and mid-hip the
-    middles of shoulders and hips. Human3.6M's and SPIN's joints, regressed on SMPL, have no such
-    regressor here and follow anatomy: neck the chain's neck joint (LSP's and MPII's alike: the
-    thorax too), spine ``spine2``, jaw halfway between nose and the base of the skull, both heads
-    the top of the head, pelvis the middle of the hips.
+    middles of shoulders and hips. Human3.6M's joints, regressed on SMPL, follow anatomy here: neck
+    the chain's, spine ``spine2``, jaw halfway between nose and the base of the skull, head the top
+    of the head, pelvis the middle of the hips. SPIN's are the same; its thorax (MPII) is the
+    neck, its head top (LSP) the head.
     """
-    openpose = _rule(
-        OPENPOSE_25, {**_FACE, **_FEET, "neck": _pair("shoulder"), "pelvis": _pair("hip")}
-    )
-    trunk: dict[str, str | Terms] = {
-        "pelvis": _pair("hip"),
-        "spine": "spine2",
-        "thorax": "neck",
-        "jaw": (("@nose", 0.5), ("head", 0.5)),
-        "head_h36m": "@head_top",
-        "head_top": "@head_top",
-    }
-    h36m = _rule(H36M_17, trunk)
-    spin = _rule(SPIN_24, {**_FACE, **trunk})
+    coco = KeypointRule(COCO_17, tuple(stored["coco17"]))
+    openpose = KeypointRule(OPENPOSE_25, tuple(stored["openpose25"]))
+    h36m = KeypointRule(H36M_17, tuple(stored["h36m17"]))
+    terms = dict(zip(COCO_17.names + H36M_17.names, coco.terms + h36m.terms))
+    terms |= {"thorax": terms["neck"], "head_top": terms["head_h36m"]}
+    spin = _named(SPIN_24, terms)
     spin_49 = KeypointRule(SPIN_49, openpose.terms + spin.terms)
-    h36m_14 = _same_as(H36M_14, h36m, H36M_14.names)
-    return (_COCO, openpose, h36m, h36m_14, spin, spin_49)
+    return (coco, openpose, h36m, _named(H36M_14, terms), spin, spin_49)
 
 
 def smpl_rules() -> tuple[KeypointRule, ...]:
@@ -130,12 +115,22 @@ def smpl_rules() -> tuple[KeypointRule, ...]:
     Human3.6M's joints need ``J_regressor_h36m.npy``, SPIN's ``J_regressor_extra.npy``.
     """
     openpose = _rule(OPENPOSE_25, {**_FACE, **_FEET})
-    h36m = _rule(H36M_17, {name: f"{H36M_17.name}/{name}" for name in H36M_17.names})
-    extra = {name: f"{SPIN_EXTRA_9.name}/{name}" for name in SPIN_EXTRA_9.names}
-    spin = _rule(SPIN_24, {**_FACE, **extra})
+    h36m = _regressed(H36M_17)
+    spin = _rule(SPIN_24, {**_FACE, **_regressed(SPIN_EXTRA_9)})
     spin_49 = KeypointRule(SPIN_49, openpose.terms + spin.terms)
-    h36m_14 = _same_as(H36M_14, h36m, H36M_14.names)
-    return (_COCO, openpose, h36m, h36m_14, spin, spin_49)
+    return (
+        _rule(COCO_17, _FACE),
+        openpose,
+        _rule(H36M_17, h36m),
+        _rule(H36M_14, h36m),
+        spin,
+        spin_49,
+    )
+
+
+def _regressed(joints: JointSet) -> dict[str, str]:
+    """The joints of a regressor as sources, by their names."""
+    return {name: f"{joints.name}/{name}" for name in joints.names}
 
 
 SMPL_LANDMARKS: Mapping[str, int] = {

@@ -1,5 +1,7 @@
 """The open body that ships with the package; its card is ``assets/OPEN_BODY.md``."""
 
+import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -9,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from flowhmr.body.joints import SMPL_24
-from flowhmr.body.keypoints import open_body_rules
+from flowhmr.body.keypoints import Terms, open_body_rules
 from flowhmr.body.model import BodyModel, Regressor, body_id_of
 
 OPEN_BODY_KEYS = frozenset(
@@ -34,6 +36,7 @@ OPEN_BODY_KEYS = frozenset(
         "part_face",
         "landmark_names",
         "landmark_vertex",
+        "keypoint_sets",
     }
 )
 """What a file of the open body's layout holds."""
@@ -80,15 +83,23 @@ def body_from_arrays(arrays: Mapping[str, np.ndarray]) -> BodyModel:
         face_parts=torch.from_numpy(arrays["part_face"].astype(np.int64)),
         symmetry=torch.from_numpy(symmetry),
         landmarks=dict(zip(names, arrays["landmark_vertex"].tolist())),
-        keypoint_rules=open_body_rules(),
+        keypoint_rules=open_body_rules(_keypoint_sets(arrays)),
         regressors=(Regressor(SMPL_24, torch.from_numpy(posed), body_id),),
     )
 
 
 def _full_name(name: str) -> str:
-    """``left_heel`` for the file's ``l_heel``."""
+    """``left_heel`` for the file's ``l_heel``, ``@left_heel`` for ``@l_heel``."""
     sides = {"l_": "left_", "r_": "right_"}
-    return sides[name[:2]] + name[2:] if name[:2] in sides else name
+    return re.sub("^(@?)(l_|r_)", lambda m: m[1] + sides[m[2]], name)
+
+
+def _keypoint_sets(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Terms]]:
+    stored = json.loads(str(arrays["keypoint_sets"]))
+    return {
+        name: [tuple((_full_name(source), weight) for source, weight in row) for row in rows]
+        for name, rows in stored.items()
+    }
 
 
 def _symmetric(

@@ -153,7 +153,7 @@ def restricted_load(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
 _OTHER_FORMATS = (
     (rb"version https://git-lfs", "a git-lfs pointer", "fetch the file itself with git lfs pull"),
     (rb"\s*<(!doctype|html|\?xml)", "a web page", "log in at the publisher's and download again"),
-    (rb"PK\x03\x04", "a zip archive", "unpack it, or give it the suffix .npz if it is one"),
+    (rb"PK\x03\x04", "a zip archive", "unpack it first; an npz file is one, too"),
     (rb"\x1f\x8b", "a gzip file", "unpack it first"),
     (rb"\x93NUMPY", "an npy array", "read it with numpy.load"),
     (rb"$", "an empty file", "download it again"),
@@ -260,8 +260,7 @@ class _Resolver:
 
 def _dtype(name: str, state: tuple[Any, ...] | None) -> np.dtype:
     """A numpy type of plain numbers or strings."""
-    fields = state[2:5] if state else ()
-    if not _PLAIN_DTYPE.fullmatch(name) or any(field is not None for field in fields):
+    if not _PLAIN_DTYPE.fullmatch(name):
         raise PickleFileError(
             f"got an array of numpy type {name!r}; expected numbers or strings of fixed length; "
             "arrays of objects are not read: store them as lists or as arrays of numbers"

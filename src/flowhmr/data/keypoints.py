@@ -136,8 +136,6 @@ def link_people(
             if p not in chosen and t not in chosen.values():
                 chosen[p] = t
         for p, box in enumerate(found):
-            if bool(box.isnan().any()):
-                continue
             if p not in chosen:
                 chosen[p] = len(tracks)
                 tracks.append([])
@@ -209,7 +207,7 @@ def _openpose_person(person: dict) -> DetectedPerson:
 
 
 def _person(keypoints: np.ndarray, joints: JointSet) -> DetectedPerson:
-    """From x, y (pixel centres on integers) and confidence."""
+    """From x, y (pixel centres on integers) and confidence, or COCO's flag 0, 1 or 2."""
     points = torch.from_numpy(keypoints)
     points = torch.cat([px_from_opencv(points[:, :2]), points[:, 2:].clamp(0, 1)], -1)
     coco = coco_from_named(points, joints.names)
@@ -222,10 +220,10 @@ def _read_coco(path: Path, content: object) -> list[PersonTrack]:
             images = sorted(content["images"], key=lambda i: natural_order(Path(i["file_name"])))
             frame_of = {image["id"]: index for index, image in enumerate(images)}
             entries = [e for e in content["annotations"] if sum(e["keypoints"][2::3]) > 0]
-            people = [(frame_of[e["image_id"]], e, _coco_person(e, True)) for e in entries]
+            people = [(frame_of[e["image_id"]], e, _coco_person(e)) for e in entries]
         else:
             assert isinstance(content, list)
-            people = [(_last_number(e["image_id"]), e, _coco_person(e, False)) for e in content]
+            people = [(_last_number(e["image_id"]), e, _coco_person(e)) for e in content]
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise BoxError(
             f"{path}: got {type(error).__name__} {error}; expected COCO keypoints: images and "
@@ -240,11 +238,8 @@ def _read_coco(path: Path, content: object) -> list[PersonTrack]:
     return link_people(frames.items())
 
 
-def _coco_person(entry: dict, flags: bool) -> DetectedPerson:
-    points = np.array(entry["keypoints"], np.float32).reshape(17, 3)
-    if flags:
-        points[:, 2] = points[:, 2] > 0
-    return _person(points, COCO_17)
+def _coco_person(entry: dict) -> DetectedPerson:
+    return _person(np.array(entry["keypoints"], np.float32).reshape(17, 3), COCO_17)
 
 
 def _last_number(image_id: int | str) -> int:

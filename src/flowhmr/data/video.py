@@ -53,9 +53,8 @@ class VideoSource:
         self.info = info
         self._shots = shots
         self._live: weakref.WeakSet = weakref.WeakSet()
-        self._cursor: Iterator[Shot] = iter(())
+        self._cursor: Iterator[Shot] | None = None
         self._position = 0
-        self._rewind = True
         self._closed = False
 
     @property
@@ -104,16 +103,14 @@ class VideoSource:
                 f"got start {start}, stop {stop}, step {step}; expected start >= 0, stop >= 0 "
                 "and step >= 1; count from the first frame"
             )
-        if self._rewind or start < self._position:
-            self._cursor, self._position, self._rewind = self._start(), 0, False
+        if self._closed or self._cursor is None or start < self._position:
+            self._cursor, self._position = self._start(), 0
         frames = []
         count = None if stop is None else max(stop - self._position, 0)
         for time_s, load in islice(self._cursor, count):
-            if self._position >= start and (self._position - start) % step == 0:
-                frames.append(VideoFrame(self._position, time_s, load()))
-            self._position += 1
-        if count is None:
-            self._rewind = True
+            index, self._position = self._position, self._position + 1
+            if index >= start and (index - start) % step == 0:
+                frames.append(VideoFrame(index, time_s, load()))
         return frames
 
     def _start(self) -> Iterator[Shot]:

@@ -165,6 +165,7 @@ class _Regressor(nn.Module):
         self.camera = nn.Linear(config.hidden, 3)
         for head in (self.pose, self.shape, self.camera):
             nn.init.xavier_uniform_(head.weight, gain=0.01)
+            nn.init.zeros_(head.bias)
 
     def forward(self, x: Float[Tensor, "b f"]) -> Float[Tensor, "b p"]:
         hidden = self.layers(x)

@@ -16,13 +16,13 @@ from flowhmr.training.loop import train
 from flowhmr.training.run import Run, provenance
 
 BASELINE_NETWORK = HmrConfig(
-    backbone=BackboneConfig("mobilenetv3_small_100", size_px=96, pooling="grid"),
+    backbone=BackboneConfig("regnetx_002", size_px=96, pooling="grid"),
     hidden=512,
     dropout=0.1,
     activation=True,
     maps=True,
 )
-BASELINE_WEIGHTS = SupervisedWeights(heatmaps=0.02, surface=1.0, overall=1.0)
+BASELINE_WEIGHTS = SupervisedWeights(shape=0.02, heatmaps=0.02, surface=1.0, overall=1.0)
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,17 @@ class PretrainConfig:
     """Architecture."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
     """Labelled stills."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=12_000))
     """How they are varied."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=60_000,
+            steps=36_000,
             batch=64,
             optimiser=OptimiserConfig(
-                1e-3, weight_decay=0.01, warmup=500, decay=12_000, clip_norm=5.0, average=0.999
+                3e-3, weight_decay=0.01, warmup=500, decay=9_000, clip_norm=5.0, average=0.999
             ),
             supervised=BASELINE_WEIGHTS,
+            precision="bfloat16",
         )
     )
     """The loop."""

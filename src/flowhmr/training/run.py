@@ -91,7 +91,7 @@ class Run:
         if done % self.config.log_every == 0 or done == self.config.steps:
             row = {k: sum(v) / len(v) for k, v in self._mean.items()}
             self._mean = {}
-            self._append({"step": done, "seconds": time.monotonic() - self._began, **row})
+            self._append({"step": float(done), "seconds": time.monotonic() - self._began, **row})
             self._bar.update(self._task, loss=f"loss {row['total']:.4g}")
         if done % self.config.checkpoint_every == 0 or done == self.config.steps:
             # Rows up to here are complete: the means restart at the checkpoint.

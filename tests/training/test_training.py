@@ -1,0 +1,290 @@
+"""The loop: it learns, it can be killed, it does not depend on workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from flowhmr.body import open_body
+from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
+from flowhmr.flow import DisFlow, estimate_pair
+from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss, SupervisedWeights
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams
+from flowhmr.synth import ClipConfig, PoolConfig, StillConfig, StillPool, mean_rotmats, render_clip
+from flowhmr.training import CheckpointError, OptimiserConfig, Run, TrainConfig, train
+from flowhmr.training.loop import colour_noise, frozen_statistics, surface_weights
+from flowhmr.training.state import TrainState, learning_rate
+
+SIZE = 48
+CPU = torch.device("cpu")
+WEIGHTS = SupervisedWeights(overall=1.0)
+BOTH = TrainConfig(
+    steps=6,
+    batch=4,
+    pairs=2,
+    optimiser=OptimiserConfig(1e-3, average=0.9, warmup=2, decay=2),
+    supervised=WEIGHTS,
+    flow=FlowWeights(0.1),
+    workers=0,
+    checkpoint_every=2,
+    log_every=1,
+)
+
+
+def network(seed: int = 0) -> Hmr:
+    torch.manual_seed(seed)
+    body = open_body()
+    config = HmrConfig(BackboneConfig("mobilenetv3_small_050", size_px=SIZE), hidden=32)
+    return Hmr(config, MeanParams(mean_rotmats(), torch.zeros(10), body.body_id))
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory) -> StillPool:
+    config = PoolConfig(StillConfig(size_px=64), count=32, backgrounds=4, chunk=32)
+    return StillPool(config, tmp_path_factory.mktemp("pool"), workers=1)
+
+
+@pytest.fixture(scope="session")
+def video():
+    return [render_clip(ClipConfig(frames=5, size_px=96), 0, open_body())]
+
+
+def data(config: TrainConfig, pool: StillPool, video):
+    stills = StillBatches(pool, SIZE, config.batch, AugmentConfig(), config.seed, config.steps)
+    source = FlowSource(PairConfig(flow_px=64), partial(estimate_pair, DisFlow("fast")))
+    return stills, PairBatches(video, SIZE, config.pairs, config.seed, config.steps, source)
+
+
+def run(config: TrainConfig, folder: Path, pool, video, start: Hmr | None = None) -> Hmr:
+    stills, pairs = data(config, pool, video)
+    return train(
+        config, start or network(), open_body(), stills, pairs, Run(folder, config, {}), CPU
+    )
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def test_resumed_run_ends_where_the_whole_one_does(tmp_path, pool, video):
+    whole = run(BOTH, tmp_path / "whole", pool, video)
+
+    class Killed(RuntimeError):
+        pass
+
+    class Fragile(PairBatches):
+        def __getitem__(self, number):
+            if number == 3:
+                raise Killed
+            return super().__getitem__(number)
+
+    stills, pairs = data(BOTH, pool, video)
+    pairs.__class__ = Fragile
+    folder = tmp_path / "killed"
+    with pytest.raises(Killed):
+        train(BOTH, network(), open_body(), stills, pairs, Run(folder, BOTH, {}), CPU)
+    resumed = run(BOTH, folder, pool, video)
+    assert same(whole, resumed)
+    rows = [(tmp_path / n / "losses.csv").read_text().splitlines() for n in ("whole", "killed")]
+    values = [[line.split(",")[2:] for line in r] for r in rows]
+    assert values[0] == values[1]
+
+
+@pytest.mark.slow
+def test_kill_nine_at_a_random_moment(tmp_path):
+    """A real process, a real SIGKILL, then the same command again."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from pathlib import Path
+            import test_training as t
+            from flowhmr.synth import PoolConfig, StillConfig, StillPool, ClipConfig, render_clip
+            config = t.replace(t.BOTH, steps=12)
+            pool = StillPool(
+                PoolConfig(StillConfig(size_px=64), count=32, backgrounds=4, chunk=32),
+                Path({str(tmp_path)!r}), workers=1,
+            )
+            video = [render_clip(ClipConfig(frames=5, size_px=96), 0, t.open_body())]
+            t.torch.save(t.run(config, Path(sys.argv[1]), pool, video).state_dict(), sys.argv[2])
+            """
+        )
+    )
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), str(tmp_path / name), str(tmp_path / f"{name}.pt")],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    assert start("whole").wait() == 0
+    rng = np.random.default_rng()
+    process = start("killed")
+    log = tmp_path / "killed" / "losses.csv"
+    moment = int(rng.integers(2, 11))
+    while process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) > moment:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    process.wait()
+    assert start("killed").wait() == 0
+    a, b = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in ("whole", "killed"))
+    assert all(torch.equal(a[k], b[k]) for k in a), f"killed after row {moment}"
+
+
+def test_workers_change_nothing(tmp_path, pool, video):
+    config = replace(BOTH, steps=3)
+    alone = run(config, tmp_path / "0", pool, video)
+    helped = run(replace(config, workers=2), tmp_path / "2", pool, video)
+    assert same(alone, helped)
+
+
+def test_seed_changes_something(tmp_path, pool, video):
+    config = replace(BOTH, steps=2)
+    a = run(config, tmp_path / "a", pool, video)
+    b = run(replace(config, seed=1), tmp_path / "b", pool, video)
+    assert not same(a, b)
+
+
+@pytest.mark.slow
+def test_it_learns_a_handful_of_stills(tmp_path, pool, video):
+    config = replace(
+        BOTH, steps=80, batch=16, pairs=0, log_every=10,
+        optimiser=OptimiserConfig(3e-3), checkpoint_every=100,
+    )  # fmt: skip
+    run(config, tmp_path, pool, video)
+    rows = (tmp_path / "losses.csv").read_text().splitlines()
+    totals = [float(r.split(",")[2]) for r in rows[1:]]
+    assert totals[-1] < 0.6 * totals[0]
+
+
+@pytest.mark.slow
+def test_flow_loss_alone_brings_body_and_flow_together(tmp_path, pool, video):
+    """Eq. 8 on one clip: with a weak anchor the disagreement falls."""
+    config = replace(
+        BOTH, steps=60, batch=0, pairs=4, log_every=10, checkpoint_every=100,
+        optimiser=OptimiserConfig(3e-4), anchor=AnchorWeights(0.01, 0.01, 0.0),
+        flow=FlowWeights(1.0),
+    )  # fmt: skip
+    run(config, tmp_path, pool, video)
+    head, *rows = (tmp_path / "losses.csv").read_text().splitlines()
+    at = head.split(",").index("disagreement_px")
+    values = [float(r.split(",")[at]) for r in rows]
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_run_folder_holds_what_was_done(tmp_path, pool, video):
+    run(BOTH, tmp_path, pool, video)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"config.json", "losses.csv", "losses.png", "checkpoint.safetensors"}
+    head = (tmp_path / "losses.csv").read_text().splitlines()[0].split(",")
+    assert {"step", "seconds", "total", "keypoints", "joints", "pose", "shape", "flow"} <= set(head)
+    assert '"commit"' in (tmp_path / "config.json").read_text()
+    assert "step" not in load_file(tmp_path / "checkpoint.safetensors")
+
+
+def test_other_settings_do_not_continue_a_run(tmp_path, pool, video):
+    config = replace(BOTH, steps=2)
+    run(config, tmp_path, pool, video)
+    changed = replace(config, flow=FlowWeights(0.2))
+    with pytest.raises(CheckpointError, match=r"other flow.*--run"):
+        run(changed, tmp_path, pool, video)
+
+
+def test_damaged_checkpoint_says_what_to_do(tmp_path, pool, video):
+    run(replace(BOTH, steps=2), tmp_path, pool, video)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="delete it"):
+        run(replace(BOTH, steps=2), tmp_path, pool, video)
+
+
+def test_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, pool, video):
+    config = replace(BOTH, steps=4)
+    run(replace(config, steps=2), tmp_path, pool, video)
+    start = network()
+    with torch.no_grad():
+        start.regressor.camera.bias.fill_(torch.nan)
+    with pytest.raises(NonFiniteLoss, match="keypoints"):
+        run(config, tmp_path / "nan", pool, video, start)
+    assert not (tmp_path / "nan" / "checkpoint.safetensors").exists()
+
+
+def test_full_disk_says_so_and_keeps_the_old_checkpoint(tmp_path, pool, video, monkeypatch):
+    run(replace(BOTH, steps=2), tmp_path, pool, video)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def no_room(self, path, step):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrainState, "save", no_room)
+    longer = replace(BOTH, steps=2, checkpoint_every=1)
+    stills, pairs = data(longer, pool, video)
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "checkpoint.safetensors").write_bytes(before)
+    with pytest.raises(OSError, match="free some disk"):
+        Run(tmp_path / "fresh", longer, {})._save(TrainState(longer, network(), CPU), 1)
+    assert (tmp_path / "fresh" / "checkpoint.safetensors").read_bytes() == before
+    assert not list((tmp_path / "fresh").glob(".checkpoint*"))
+
+
+def test_video_pass_leaves_batch_statistics_alone():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    x = torch.randn(8, 3, 9, 9)
+    with frozen_statistics(model):
+        a, b = model(x), model(x)
+        a.sum().backward()
+    assert torch.equal(a, b)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert model.training
+    assert model[1].training
+    assert model[1].weight.grad is not None
+    model(x)
+    assert not torch.equal(before["1.running_mean"], model[1].running_mean)
+
+
+def test_colour_noise_is_per_frame_and_channel():
+    frames = torch.full((3, 2, 3, 4, 4), 100, dtype=torch.uint8)
+    noisy = colour_noise(frames, 0.4)
+    factor = noisy / (100 / 255)
+    assert factor.min() >= 0.6 - 1e-5
+    assert factor.max() <= 1.4 + 1e-5
+    assert torch.equal(factor.amin((-2, -1)), factor.amax((-2, -1)))
+    assert len(factor[..., 0, 0].flatten().unique()) == 18
+    assert torch.equal(colour_noise(frames, 0.0), frames / 255)
+    assert colour_noise(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8), 0.9).max() <= 1
+
+
+def test_learning_rate_course():
+    config = TrainConfig(steps=100, optimiser=OptimiserConfig(1.0, warmup=10, decay=20))
+    rates = [learning_rate(config, s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:80] == [1.0] * 70
+    assert rates[99] == pytest.approx(0.05)
+    assert rates == sorted(rates[:50]) + sorted(rates[50:], reverse=True)
+
+
+def test_surface_weights_sum_to_the_surface():
+    body = open_body()
+    weights = surface_weights(body)
+    assert weights.mean() == pytest.approx(1.0, abs=1e-4)
+    assert (weights > 0).all()
+    head = body.vertex_parts == 15
+    assert weights[head].mean() < 0.6
