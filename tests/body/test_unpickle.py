@@ -205,6 +205,20 @@ def test_near_misses_of_allowed_names_make_nothing(path, module):
         load(path, content)
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"c__builtin__\nbytes\n(I1000000000000\ntR.", r"got __builtin__.bytes called"),
+        (b"c_codecs\nencode\n(Vabc\nVrot13\ntR.", r"stored as 'rot13'; expected 'latin1'"),
+        (b"cnumpy\nndarray\n(I1\ntR.", r"got numpy.ndarray called"),
+        (b"ccopyreg\n_reconstructor\n(cbuiltins\nobject\nNNtR.", r"got builtins.object called"),
+    ],
+)
+def test_allowed_names_do_only_what_arrays_need(path, content, complaint):
+    with pytest.raises(PickleFileError, match=complaint):
+        load(path, content)
+
+
 def test_dotted_names_reach_nothing(path):
     content = b"\x80\x04\x8c\x0fnumpy.core.multi\x8c\x0aa.os.systemz\x93."
     with pytest.raises(PickleFileError):

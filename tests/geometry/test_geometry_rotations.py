@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from flowhmr.geometry import (
+    Rot6dLayout,
     axis_angle_from_rotmat,
     geodesic_rad,
     rot6d_from_rotmat,
@@ -18,7 +19,7 @@ from flowhmr.geometry import (
     rotmat_from_rot6d,
 )
 
-LAYOUTS = ["spin", "columns", "rows"]
+LAYOUTS: tuple[Rot6dLayout, ...] = ("spin", "columns", "rows")
 EYE = torch.eye(3, dtype=torch.float64)
 
 
@@ -66,8 +67,10 @@ def test_layouts_are_those_of_the_field():
     rot6d = torch.randn(7, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     spin = rot6d.view(-1, 3, 2)
     humans = rot6d.reshape(-1, 2, 3).permute(0, 2, 1)
-    for layout, vectors in (("spin", spin), ("columns", humans)):
-        rotmats = rotmat_from_rot6d(rot6d, layout)
+    for rotmats, vectors in (
+        (rotmat_from_rot6d(rot6d, "spin"), spin),
+        (rotmat_from_rot6d(rot6d, "columns"), humans),
+    ):
         first = torch.nn.functional.normalize(vectors[..., 0], dim=-1)
         assert_close(rotmats[..., 0], first)
         assert ((rotmats[..., 1] * vectors[..., 1]).sum(-1) > 0).all()

@@ -41,7 +41,8 @@ class WeightsOverall(Weights):
     overall: float = 60.0
 
 
-TERMS = Terms(torch.tensor([1.0, 3.0]), torch.tensor([4.0, 8.0]), torch.tensor([9.0, 9.0]))
+POSE, SHAPE, FACT = (torch.tensor(x) for x in ([1.0, 3.0], [4.0, 8.0], [9.0, 9.0]))
+TERMS = Terms(POSE, SHAPE, FACT)
 
 
 def test_the_total_is_the_weighted_sum_of_means():
@@ -57,12 +58,12 @@ def test_overall_multiplies_the_sum_and_not_the_log():
 
 
 def test_the_total_does_not_depend_on_the_batch_size():
-    twice = Terms(*(torch.cat([x, x]) for x in (TERMS.pose, TERMS.shape, TERMS.fact)))
+    twice = Terms(*(torch.cat([x, x]) for x in (POSE, SHAPE, FACT)))
     assert weigh(twice, Weights()).total == weigh(TERMS, Weights()).total
 
 
 def test_terms_without_weight_are_logged_and_have_no_gradient():
-    terms = replace(TERMS, shape=TERMS.shape.clone().requires_grad_())
+    terms = replace(TERMS, shape=SHAPE.clone().requires_grad_())
     objective = weigh(terms, Weights(shape=0.0))
     assert objective.total == 4
     assert objective.logged["shape"] == 6
@@ -71,9 +72,9 @@ def test_terms_without_weight_are_logged_and_have_no_gradient():
 
 
 def test_gradients_are_the_weights_over_the_batch():
-    pose = TERMS.pose.clone().requires_grad_()
-    weigh(replace(TERMS, pose=pose), WeightsOverall()).total.backward()
-    assert pose.grad.tolist() == [60, 60]
+    pose = POSE.clone().requires_grad_()
+    total = weigh(replace(TERMS, pose=pose), WeightsOverall()).total
+    assert torch.autograd.grad(total, pose)[0].tolist() == [60, 60]
 
 
 def test_a_missing_term_without_weight_is_left_out():
