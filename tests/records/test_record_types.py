@@ -1,4 +1,4 @@
-"""Clips and estimates: batches of them, and what a test clip is not."""
+"""Clips, estimates and tracks: batches of them, and what does not mix."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from flowhmr.body import BodyParams
 from flowhmr.cameras import Crop, WeakCamera
 from flowhmr.flow import FlowPair
 from flowhmr.geometry import RecordError, collate, pick, to_device
-from flowhmr.records import Clip, Estimate, Labels, Sequence, TestClip, Track
+from flowhmr.records import Clip, Estimate, Labels, Sequence, Track
 
 FRAMES, SIZE = 2, 8
 
@@ -110,7 +110,3 @@ def test_frames_are_bytes():
     whole = clip()
     with pytest.raises(TypeCheckError):
         Clip(whole.frames.float(), whole.crop, None, None)
-
-
-def test_a_test_clip_is_no_test():
-    assert TestClip.__test__ is False

@@ -12,7 +12,7 @@ def masked_mean(
 
     Masked values may be NaN or infinite: neither they nor their gradients get through.
     """
-    kept = torch.where(mask, values, torch.zeros_like(values))
+    kept = torch.where(mask, values, values.new_zeros(()))
     count = mask.expand_as(values).sum(dim)
     return kept.sum(dim) / count.clamp(min=1).to(values.dtype)
 
@@ -24,7 +24,7 @@ def weighted_mean(
 
     Values of zero weight may be NaN or infinite: they do not get through.
     """
-    kept = torch.where(weights > 0, values, torch.zeros_like(values))
+    kept = torch.where(weights > 0, values, values.new_zeros(()))
     total = weights.expand_as(values).sum(dim)
     safe = torch.where(total > 0, total, torch.ones_like(total))
     return (kept * weights).sum(dim) / safe

@@ -95,9 +95,10 @@ def _one_way(
 ) -> _OneWay:
     """Eq. 1 for one direction, with the threshold and the scale of section 5."""
     weights = vertex_weights * flows.counted
-    length_px = flows.image_px.norm(dim=-1)
+    # torch.norm over an axis of two is ten times slower.
+    length_px = torch.hypot(*flows.image_px.unbind(-1))
     mean_px = weighted_mean(length_px, weights, -1)
-    longest_px = torch.where(flows.counted, length_px, torch.zeros_like(length_px)).amax(-1)
+    longest_px = torch.where(flows.counted, length_px, length_px.new_zeros(())).amax(-1)
     kept = flows.counted.any(-1) & (longest_px <= config.max_flow * size_px)
     unit_px = (
         mean_px.clamp(min=config.floor * size_px) if config.scaled else torch.ones_like(mean_px)
