@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 
 from flowhmr.body import SMPL_24, BodyModel
 from flowhmr.cameras import crop_from_box, warp_image
@@ -25,7 +26,7 @@ COLOURS = ((90, 170, 250), (250, 150, 80), (120, 210, 120), (220, 120, 220), (24
 class Arguments:
     """Flags of ``flowhmr predict``."""
 
-    source: Path
+    source: tyro.conf.Positional[Path]
     """A video, an image, or a folder of images."""
     people: PeopleConfig = field(default_factory=PeopleConfig)
     """Where the people are in it."""

@@ -94,6 +94,8 @@ def _camera_path(rng: np.random.Generator, config: ClipConfig) -> Float[Tensor, 
     path = np.cumsum(velocity, 0)
     path -= path.mean(0)
     limit = rng.uniform(0.2, 1.0) * min(config.camera_shake_px, PAD_PX - 2)
+    if limit == 0:
+        return torch.zeros(config.frames, 2)
     return torch.from_numpy((path / max(1.0, np.abs(path).max() / limit)).astype(np.float32))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -96,11 +97,20 @@ class StillPool:
     def _file(self, start: int, suffix: str) -> Path:
         return self.folder / f"stills-{start:07d}{suffix}"
 
+    def _ready(self, start: int) -> int:
+        """How many stills a chunk holds: fewer than wanted where a smaller pool ended in it."""
+        # The table is written last: where it is, its pictures are.
+        table = self._file(start, ".safetensors")
+        if not table.exists():
+            return 0
+        with safe_open(table, "pt") as file:
+            return file.get_slice("betas").get_shape()[0]
+
     def _make(
         self, starts: list[int], workers: int, on_progress: Callable[[int, int], None]
     ) -> None:
-        # The table is written last: where it is, the chunk is whole.
-        missing = [s for s in starts if not self._file(s, ".safetensors").exists()]
+        wanted = {s: min(self.config.chunk, self.config.count - s) for s in starts}
+        missing = [s for s in starts if self._ready(s) < wanted[s]]
         job = partial(_render_chunk, self.config, self.folder)
         done = len(starts) - len(missing)
         if not (self.folder / "backgrounds.npy").exists():
@@ -151,13 +161,17 @@ def _labels_from_table(row: dict[str, Tensor]) -> Labels:
 
 
 def _render_chunk(config: PoolConfig, folder: Path, start: int) -> None:
-    torch.set_num_threads(1)
     body = open_body()
     end = min(start + config.chunk, config.count)
-    parts = [
-        render_stills(config.stills, range(i, min(i + BATCH, end)), body)
-        for i in range(start, end, BATCH)
-    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        parts = [
+            render_stills(config.stills, range(i, min(i + BATCH, end)), body)
+            for i in range(start, end, BATCH)
+        ]
+    finally:
+        torch.set_num_threads(threads)
     rgba = torch.cat([p.rgba for p in parts]).numpy()
     tables = [_table_from_labels(p.labels) for p in parts]
     table = {k: torch.cat([t[k] for t in tables]) for k in tables[0]}

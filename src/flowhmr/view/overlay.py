@@ -42,15 +42,25 @@ def draw_body(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image with a shaded body over it; a body outside the image changes nothing."""
     height, width = image.shape[:2]
-    fragments = rasterise(verts_px, faces, height, width)
-    normals = _vertex_normals(verts_px, faces)
-    facing = interpolate(fragments, faces, normals)
+    left, top = verts_px[:, :2].amin(0).floor().int().tolist()
+    right, bottom = verts_px[:, :2].amax(0).ceil().int().tolist()
+    left, right = max(left, 0), min(right, width)
+    top, bottom = max(top, 0), min(bottom, height)
+    out = image.copy()
+    if right <= left or bottom <= top:
+        return out
+    # Only the window around the body is rasterised and mixed.
+    here = verts_px - verts_px.new_tensor([left, top, 0])
+    fragments = rasterise(here, faces, bottom - top, right - left)
+    facing = interpolate(fragments, faces, _vertex_normals(here, faces))
     light = torch.tensor([-0.35, -0.55, -0.75])
     shade = (facing @ (light / light.norm())).clamp(min=0)
     colour = torch.tensor(rgb, dtype=torch.float32) * (0.35 + 0.75 * shade[..., None])
     covered = (fragments.face_ids >= 0).float()[..., None] * opacity
-    mixed = covered * colour.clamp(max=255) + (1 - covered) * torch.from_numpy(image).float()
-    return mixed.to(torch.uint8).numpy()
+    window = torch.from_numpy(out[top:bottom, left:right]).float()
+    mixed = covered * colour.clamp(max=255) + (1 - covered) * window
+    out[top:bottom, left:right] = mixed.to(torch.uint8).numpy()
+    return out
 
 
 def _vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:
