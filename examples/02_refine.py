@@ -1,6 +1,6 @@
 """The main job through the Python API: refine the shipped network on a video, a few steps.
 
-    python examples/02_refine.py [VIDEO BOXES] [--steps 10] [--out runs/example]
+python examples/02_refine.py [VIDEO BOXES] [--steps 10] [--out runs/example]
 """
 
 import argparse

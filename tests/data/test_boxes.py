@@ -178,7 +178,7 @@ def ours(**person):
         ("b.json", ours(boxes_px=[[1, 2, -3, 4], [1, 2, 3, 4]]), "frame 0: got the box"),
         ("b.json", ours(keypoints_px=[[[0, 0, 0]] * 16] * 2), r"shapes .*expected \[m\]"),
         ("b.json", ours(confidence=[1, float("inf")]), "confidence with numbers"),
-        ("b.npz", "no zip", "expected the layout"),
+        ("b.npz", "no zip", "expected one written by numpy.savez"),
         ("b.csv", "", "expected a first line"),
         ("b.csv", "frame,x,y,w\n", "expected a first line"),
         ("b.csv", "frame,x,y,w,h,name\n", "expected a first line"),

@@ -366,6 +366,26 @@ def test_exif_orientation(tmp_path):
     assert bright[1] > HEIGHT / 2
 
 
+CORNERS = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "orientation"),
+    [("a.jpg", o) for o in CORNERS] + [("a.mjpeg", o) for o in (1, 3, 6, 8)],
+)
+def test_a_photograph_is_upright(tmp_path, name, orientation):
+    """As an image, and as the only frame of a video; the bright block starts in corner (0, 0)."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(scene(2)).save(tmp_path / name, format="jpeg", exif=exif)
+    with open_video(tmp_path / name) as video:
+        [frame] = video
+    assert video.size_px == ((WIDTH, HEIGHT), (HEIGHT, WIDTH))[orientation > 4]
+    assert frame.image.shape[1::-1] == video.size_px
+    bright = np.argwhere(frame.image.min(-1) > 150).mean(0)
+    assert tuple(np.round(bright / frame.image.shape[:2]).astype(int)) == CORNERS[orientation]
+
+
 def test_bad_folders_name_the_offender(folder, tmp_path_factory):
     with pytest.raises(VideoError, match="without images"):
         open_video(tmp_path_factory.mktemp("none"))

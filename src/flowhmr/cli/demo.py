@@ -14,7 +14,14 @@ from PIL import Image
 from flowhmr.body import BodyModel
 from flowhmr.cli.evaluate import VideoScore, score_benchmark
 from flowhmr.cli.predict import overlay_frames, predict
-from flowhmr.cli.shared import PoolProgress, console, default_cache, device_of, network_and_body
+from flowhmr.cli.shared import (
+    PoolProgress,
+    console,
+    default_cache,
+    device_of,
+    make_folder,
+    network_and_body,
+)
 from flowhmr.data import (
     BenchmarkConfig,
     PeopleConfig,
@@ -68,9 +75,8 @@ def run(arguments: Arguments) -> None:
     """Refine, score, draw."""
     began = time.monotonic()
     device = device_of(arguments.device)
-    out = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
     network, body = network_and_body(None)
+    out = make_folder(arguments.out)
     clip_path, boxes_path = demo_clip()
     people = PeopleConfig(boxes=(boxes_path,))
     with open_video(clip_path) as video:

@@ -12,6 +12,7 @@ from flowhmr.cli.shared import (
     default_cache,
     device_of,
     load_people,
+    make_folder,
     network_and_body,
 )
 from flowhmr.data import (
@@ -80,10 +81,10 @@ class VideoScore:
 def run(arguments: Arguments) -> None:
     """Score, print the means, write the tables."""
     device = device_of(arguments.device)
-    files = arguments.network or (BASELINE,)
-    loaded = [(str(p), *network_and_body(p)) for p in files]
+    files = arguments.network or (None,)
+    loaded = [(str(p or BASELINE), *network_and_body(p)) for p in files]
     body = loaded[0][2]
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     if arguments.benchmark.count:
         sequences = benchmark_sequences(arguments.benchmark, body)
         floor = MeanPose(body.params(mean_rotmats(), torch.zeros(body.num_betas)))

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
+from PIL import Image
 
 from flowhmr.body import SMPL_24, BodyModel
 from flowhmr.cameras import crop_from_box, warp_image
-from flowhmr.cli.shared import console, device_of, network_and_body
+from flowhmr.cli.shared import console, device_of, make_folder, network_and_body
 from flowhmr.data import PeopleConfig, PersonTrack, VideoFrame, open_video, people_of, write_video
 from flowhmr.geometry import axis_angle_from_rotmat, pick
 from flowhmr.networks import Hmr
@@ -46,8 +48,8 @@ def run(arguments: Arguments) -> None:
     network, body = network_and_body(arguments.network)
     with open_video(arguments.source) as video:
         tracks = people_of(video, arguments.people, device)
+    make_folder(arguments.out)
     results = predict(arguments.source, tracks, network, device)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     target = save_tracks(arguments.out / "bodies.npz", results, body)
     overlay = write_overlay(arguments.source, results, body, arguments.out, arguments.skeleton)
     console.print(f"bodies:  {target}\noverlay: {overlay}")
@@ -115,14 +117,14 @@ def write_overlay(
 ) -> Path:
     """The source with bodies over it: a PNG for an image, an MP4 for a video."""
     with open_video(source) as video:
-        if video.frame_count == 1:
-            from PIL import Image
-
+        images = overlay_frames(video, tracks, body, skeleton)
+        first = list(islice(images, 2))
+        if len(first) == 1:
             target = folder / "overlay.png"
-            Image.fromarray(next(overlay_frames(video, tracks, body, skeleton))).save(target)
+            Image.fromarray(first[0]).save(target)
             return target
         target = folder / "overlay.mp4"
-        write_video(target, overlay_frames(video, tracks, body, skeleton), video.fps)
+        write_video(target, chain(first, images), video.fps)
         return target
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowhmr.cli.shared import PoolProgress, console, default_cache, device_of
+from flowhmr.cli.shared import PoolProgress, console, default_cache, device_of, make_folder
 from flowhmr.training import PretrainConfig, pretrain
 
 
@@ -24,6 +24,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train and say where the network is."""
     device = device_of(arguments.device)
+    make_folder(arguments.run)
     path = pretrain(arguments.config, arguments.run, arguments.cache, device, PoolProgress())
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
     console.print(f"score it with: flowhmr evaluate --network {path}")

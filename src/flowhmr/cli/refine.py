@@ -9,6 +9,7 @@ from flowhmr.cli.shared import (
     default_cache,
     device_of,
     load_people,
+    make_folder,
     network_and_body,
 )
 from flowhmr.data import PeopleConfig
@@ -53,6 +54,7 @@ def run(arguments: Arguments) -> None:
             "got no video; expected --video FILE with --people..., or --synthetic N; or "
             "--config.train.pairs 0 for supervised steps alone"
         )
+    make_folder(arguments.run)
     path = refine(
         arguments.config, network, body, video, arguments.run, arguments.cache, device,
         PoolProgress(),

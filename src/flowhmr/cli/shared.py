@@ -68,6 +68,22 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def make_folder(path: Path) -> Path:
+    """Make a folder for results, before anything is computed.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: got {error.strerror}; expected a folder that exists or can be made; choose "
+            "another"
+        ) from error
+    return path
+
+
 def network_and_body(path: Path | None) -> tuple[Hmr, BodyModel]:
     """A network (the shipped one by default) and the body it estimates.
 

@@ -26,7 +26,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -54,7 +54,9 @@ def read_boxes(path: Path | str) -> list[PersonTrack]:
     try:
         tracks = readers[path.suffix.lower()](path)
     except OSError as error:
-        raise BoxError(f"{path}: got {error}; expected a file with boxes") from error
+        raise BoxError(
+            f"{path}: got {error}; expected a file with boxes; check its name"
+        ) from error
     except BoxError as error:
         raise BoxError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, BadZipFile) as error:
@@ -94,6 +96,9 @@ def _read_json(path: Path) -> list[PersonTrack]:
 
 
 def _read_npz(path: Path) -> list[PersonTrack]:
+    with path.open("rb") as file:
+        if not is_zipfile(file):
+            raise BoxError("got a file that is not npz; expected one written by numpy.savez")
     with np.load(path) as content:
         rows = {name: content[name] for name in content.files}
     return _from_rows(rows)

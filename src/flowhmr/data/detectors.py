@@ -45,6 +45,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -352,8 +353,12 @@ class KeypointRcnn:
             model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None)
             model.load_state_dict(state)
         except Exception as error:  # network, file and unpickling errors have no common parent
+            got = f"{type(error).__name__} {str(error)[:300]}"
+            if isinstance(error, UnpicklingError):
+                # PyTorch's own words tell how to run the code that such a file may hold.
+                got = "a file of something else than tensors"
             raise DetectorError(
-                f"got {type(error).__name__} {str(error)[:300]}; expected the weights of "
+                f"got {got}; expected the weights of "
                 f"keypointrcnn_resnet50_fpn from {self.weights or 'the network'}; download "
                 f"{KeypointRCNN_ResNet50_FPN_Weights.DEFAULT.url} and name the file, or give the "
                 "boxes in a file or by hand"

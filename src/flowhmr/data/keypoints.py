@@ -74,6 +74,11 @@ def read_keypoints(path: Path | str) -> list[PersonTrack]:
         BoxError: a missing path, another layout (the file is named), or nobody in it.
     """
     path = Path(path)
+    if not path.exists():
+        raise BoxError(
+            f"{path}: got a path that does not exist; expected a folder of OpenPose's JSON, a COCO "
+            "JSON file or a file of our own; check its name"
+        )
     if path.is_dir():
         tracks = link_people(_read_openpose(path))
     elif path.suffix.lower() == ".json" and not _is_ours(_load(path)):

@@ -33,7 +33,7 @@ class PairConfig:
     gap: int = 1
     """Frames from the first to the second of a pair; 1 is best (of4hmr, Table 2)."""
     margin: float = 1.2
-    """Side of the crop over the larger side of the two boxes together."""
+    """Side of the crop over the longest side of the two boxes."""
     flow_px: int = 256
     """Width and height of the crop in which flow is estimated; it is then brought to the
     network's size. Finer is better (of4hmr, Table 2)."""
@@ -99,9 +99,10 @@ class PairBatches(torch.utils.data.Dataset):
         return collate([self.pair(which) for which in drawn])
 
     def pair(self, which: int) -> Clip:
-        """Pair ``which`` of all."""
+        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real."""
         sequence, start = self._pairs[which]
-        return self.source.pair(self.sequences[sequence], start, self.size_px)
+        clip = self.source.pair(self.sequences[sequence], start, self.size_px)
+        return replace(clip, labels=None)
 
 
 class FlowSource:

@@ -27,6 +27,7 @@ from flowhmr.data.video_decode import (
     VideoError,
     VideoFile,
     VideoInfo,
+    is_image,
 )
 
 
@@ -124,10 +125,10 @@ class VideoSource:
 def open_video(
     path: Path | str, resample_fps: float | None = None, folder_fps: float = DEFAULT_FPS
 ) -> VideoSource:
-    """Open a video file, or a folder of images in natural order (2 before 10).
+    """Open a video file, an image, or a folder of images in natural order (2 before 10).
 
     Args:
-        path: a file that PyAV (FFmpeg) decodes, or a folder with images of equal size.
+        path: a file that PyAV (FFmpeg) decodes, an image, or a folder with images of equal size.
         resample_fps: None keeps all frames with their own times. Otherwise frame k is the one
             nearest to the time ``k / resample_fps`` after the first, up to the last frame's
             time; frames are repeated or left out, never blended, and times become regular.
@@ -147,8 +148,12 @@ def open_video(
         if rate is not None and not 0 < rate < float("inf"):
             raise VideoError(f"{name}: got {rate}; expected frames per second above 0")
     if not path.exists():
-        raise VideoError(f"{path}: got a path that does not exist; expected a video or a folder")
-    reader = ImageFolder(path, folder_fps) if path.is_dir() else VideoFile(path)
+        raise VideoError(
+            f"{path}: got a path that does not exist; expected a video or a folder of images; "
+            "check its name"
+        )
+    still = path.is_dir() or is_image(path)
+    reader = ImageFolder(path, folder_fps) if still else VideoFile(path)
     info, shots = reader.info, reader.shots
     if resample_fps is None:
         return VideoSource(info, shots)

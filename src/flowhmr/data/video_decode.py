@@ -50,7 +50,9 @@ class VideoFile:
 
     def __init__(self, path: Path):
         if path.stat().st_size == 0:
-            raise VideoError(f"{path}: got an empty file (0 bytes); copy the video again")
+            raise VideoError(
+                f"{path}: got an empty file (0 bytes); expected a video; copy it again"
+            )
         self.path = path
         self._warned = False
         try:
@@ -160,7 +162,12 @@ def _decoded(
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     """Where the decoded x axis (first row) and y axis (second row) point on the display."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV gives none of a frame's side data when one is of a kind it does not know (EXIF).
+        turn = np.deg2rad(frame.rotation)
+        return np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     if data is None:
         return np.eye(2)
     return np.frombuffer(bytes(data), np.int32)[:9].reshape(3, 3)[:2, :2] / 65536
@@ -181,12 +188,17 @@ def _measured_rate(container: InputContainer, stream: av.VideoStream) -> float:
     return float((len(times) - 1) / (times[-1] - times[0]))
 
 
+def is_image(path: Path) -> bool:
+    """Whether a name is that of an image, which Pillow reads (it knows EXIF better than FFmpeg)."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+
+
 class ImageFolder:
-    """A folder of images: headers are checked when made, pixels are read by `shots`."""
+    """A folder of images, or one image: headers are checked when made, `shots` reads pixels."""
 
     def __init__(self, path: Path, fps: float):
-        files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-        self.files = sorted((p for p in files if p.name[0] != "."), key=natural_order)
+        files = filter(is_image, path.iterdir()) if path.is_dir() else [path]
+        self.files = sorted(files, key=natural_order)
         if not self.files:
             raise VideoError(
                 f"{path}: got a folder without images; expected files ending in "

@@ -61,7 +61,10 @@ def read_card(path: Path) -> dict[str, Any]:
         NetworkFileError: not one of our files.
     """
     if not path.is_file():
-        raise NetworkFileError(f"{path}: got no such file; expected a network (.safetensors)")
+        raise NetworkFileError(
+            f"{path}: got no such file; expected a network (.safetensors); check its name, "
+            "or train one with `flowhmr pretrain`"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -75,12 +78,18 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{path}: got format {metadata.get('format')!r}; expected {FORMAT!r}; this "
             "safetensors file holds something else"
         )
-    return {
-        "config": json.loads(metadata["config"]),
-        "body_id": metadata["body_id"],
-        "num_betas": int(metadata["num_betas"]),
-        "notes": json.loads(metadata["notes"]),
-    }
+    try:
+        return {
+            "config": json.loads(metadata["config"]),
+            "body_id": metadata["body_id"],
+            "num_betas": int(metadata["num_betas"]),
+            "notes": json.loads(metadata["notes"]),
+        }
+    except (KeyError, ValueError) as error:
+        raise NetworkFileError(
+            f"{path}: got a card that does not read ({type(error).__name__} {error}); expected "
+            "config, body_id, num_betas and notes; download or train it again"
+        ) from error
 
 
 def load_hmr(path: Path) -> Hmr:
@@ -91,10 +100,15 @@ def load_hmr(path: Path) -> Hmr:
     """
     card = read_card(path)
     config = card["config"]
-    network = Hmr(
-        HmrConfig(**{**config, "backbone": BackboneConfig(**config["backbone"])}),
-        MeanParams(torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]),
-    )
+    mean = torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]
+    try:
+        architecture = HmrConfig(**{**config, "backbone": BackboneConfig(**config["backbone"])})
+        network = Hmr(architecture, MeanParams(*mean))
+    except (KeyError, TypeError, ValueError) as error:
+        raise NetworkFileError(
+            f"{path}: got an architecture that cannot be built ({error}); expected one of this "
+            "version; use the version of flowhmr that wrote the file, or train it again"
+        ) from error
     with safe_open(path, "pt") as file:
         state: dict[str, Tensor] = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

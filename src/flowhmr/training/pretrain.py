@@ -33,14 +33,14 @@ class PretrainConfig:
     """Architecture."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
     """Labelled stills."""
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=12_000))
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=30_000))
     """How they are varied."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=36_000,
+            steps=20_000,
             batch=64,
             optimiser=OptimiserConfig(
-                3e-3, weight_decay=0.01, warmup=500, decay=9_000, clip_norm=5.0, average=0.999
+                3e-3, weight_decay=0.01, warmup=500, decay=12_000, clip_norm=0.5, average=0.999
             ),
             supervised=BASELINE_WEIGHTS,
             precision="bfloat16",

@@ -89,12 +89,13 @@ def refine(
     loop = config.train
     size_px = network.config.backbone.size_px
     stills = pairs = None
-    if loop.batch:
-        pool = StillPool(config.pool, cache, on_progress=on_pool)
-        stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
+    # The video first: what is wrong with it shows before the stills are rendered.
     if loop.pairs:
         source = flow_source(config.pairs, config.flow, cache)
         pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
+    if loop.batch:
+        pool = StillPool(config.pool, cache, on_progress=on_pool)
+        stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
     run = Run(folder, loop, config, "refine")
     result = train(loop, network, body, stills, pairs, run, device)
     path = folder / "network.safetensors"

@@ -99,7 +99,7 @@ class Run:
             self._save(state, done)
 
     def cost(self) -> dict[str, Any]:
-        """What the run took, for the model card; an interrupted run counts from its last start."""
+        """What the run took, for the model card: steps, and seconds over all its starts."""
         return {"steps": self.config.steps, "seconds": round(time.monotonic() - self._began)}
 
     def draw(self) -> Path | None:
@@ -137,6 +137,9 @@ class Run:
             head, *rows = path.read_text().splitlines()
             kept = [r for r in rows if r and int(float(r.split(",")[0])) <= step]
             path.write_text("\n".join([head, *kept]) + "\n")
+            if kept:
+                # The clock goes on too: "seconds" is what the run has taken so far.
+                self._began -= float(kept[-1].split(",")[1])
 
 
 def draw_losses(table: Path) -> Path | None:

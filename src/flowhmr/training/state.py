@@ -2,9 +2,11 @@
 
 import copy
 import json
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -107,7 +109,12 @@ class TrainState:
                 f"{path}: got a damaged checkpoint ({error}); expected one this run wrote; delete "
                 "it to start again"
             ) from error
+        step = int(metadata["step"])
         then, now = json.loads(metadata["config"]), json.loads(json.dumps(asdict(self.config)))
+        if step <= min(_falls_from(then), _falls_from(now)):
+            # Up to here the learning rate has been the same whatever the length.
+            then |= {"steps": now["steps"]}
+            then["optimiser"] |= {"decay": now["optimiser"]["decay"]}
         changed = [k for k in now if then.get(k) != now[k] and k not in _MAY_CHANGE]
         if changed:
             raise CheckpointError(
@@ -126,20 +133,28 @@ class TrainState:
                 self.optimiser.state[parameter] = {
                     k: v if k == "step" else v.to(self.device) for k, v in entries.items()
                 }
-        return int(metadata["step"])
+        return step
 
     def _modules(self) -> dict[str, Hmr]:
         modules = {"network": self.network, "initial": self.initial}
         return modules if self.average is None else modules | {"average": self.average}
 
 
-# Settings that do not change what is computed, or only how long it goes on.
+# Settings that do not change what is computed.
 _MAY_CHANGE = ("threads", "workers", "checkpoint_every", "log_every")
 
 
+def _falls_from(config: dict[str, Any]) -> int:
+    """The step from which the length of a run matters: its learning rate begins to fall."""
+    return config["steps"] - config["optimiser"]["decay"]
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step: linear warm-up, constant, linear decay."""
+    """The learning rate of a step: linear warm-up, constant, then 1 - sqrt down to zero.
+
+    The shape of the fall is that of Hägele et al., 2024 (arXiv 2405.18392): most of it comes early.
+    """
     optimiser = config.optimiser
     rising = (step + 1) / max(1, optimiser.warmup)
-    falling = (config.steps - step) / max(1, optimiser.decay)
-    return optimiser.learning_rate * min(1.0, rising, falling)
+    fallen = (step - _falls_from(asdict(config))) / max(1, optimiser.decay)
+    return optimiser.learning_rate * min(1.0, rising, 1 - math.sqrt(max(0.0, fallen)))

@@ -69,7 +69,8 @@ def _block(block: str) -> str:
     heading = re.match(r"(#+) (.*)", lines[0])
     if heading:
         level = min(len(heading[1]) + 1, 6)
-        return f"<h{level}>{_inline(heading[2])}</h{level}>"
+        below = "\n".join(lines[1:])
+        return f"<h{level}>{_inline(heading[2])}</h{level}>" + (_block(below) if below else "")
     return "<p>" + _inline(" ".join(lines)) + "</p>"
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def contact_sheet(
-    rows: list[list[UInt8[np.ndarray, "h w 3"]]], titles: list[str], tile_px: int = 260
+    rows: list[list[UInt8[np.ndarray, "_ _ 3"]]], titles: list[str], tile_px: int = 260
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Rows of pictures, each row under its title; pictures are fitted into square tiles."""
     if len(rows) != len(titles) or not rows or not all(rows):

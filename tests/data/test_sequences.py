@@ -1,0 +1,274 @@
+"""Crops and pairs of a sequence: one window for both frames, and flow in its pixels."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from flowhmr.body import BodyModel, open_body
+from flowhmr.cameras import warp_image
+from flowhmr.data import FlowSource, PairBatches, PairConfig, frame_crops
+from flowhmr.flow import DisFlow, FlowCache, FlowPair, FunctionFlow, estimate_pair
+from flowhmr.geometry import map_tensors, pick
+from flowhmr.records import Clip, Labels, Sequence
+from flowhmr.synth import ClipConfig, render_clip
+
+SIZE = 48
+DIS = partial(estimate_pair, DisFlow("medium"))
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return open_body()
+
+
+@pytest.fixture(scope="module")
+def clip(body) -> Sequence:
+    """Synthetic video with labels."""
+    return render_clip(ClipConfig(frames=5, size_px=96), 0, body)
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth random picture."""
+    noise = np.random.default_rng(seed).random((height // 6 + 2, width // 6 + 2, 3))
+    smooth = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (255 * smooth.clip(0, 1)).astype(np.uint8)
+
+
+def sliding(step_px: tuple[float, float], frames: int = 3) -> Sequence:
+    """A picture that moves by so much from frame to frame, before a person's box that stands."""
+    big = texture(200, 240)
+    images = []
+    for t in range(frames):
+        dx, dy = step_px[0] * t - 40, step_px[1] * t - 40
+        matrix = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
+        images.append(cv2.warpAffine(big, matrix, (160, 120)))
+    boxes_px = torch.tensor([[60.0, 30.0, 40.0, 60.0]]).expand(frames, 4).clone()
+    return Sequence("sliding", "0", images, torch.arange(frames) / 30, boxes_px, None)
+
+
+def no_flow(frame1: np.ndarray, frame2: np.ndarray) -> FlowPair:
+    height, width = frame1.shape[:2]
+    zero, trusted = torch.zeros(height, width, 2), torch.ones(height, width, dtype=torch.bool)
+    return FlowPair(zero, zero, trusted, trusted)
+
+
+def batches(sequences: list[Sequence], config: PairConfig | None = None, **changed) -> PairBatches:
+    source = FlowSource(config or PairConfig(flow_px=SIZE), no_flow)
+    settings = {"size_px": SIZE, "batch": 4, "seed": 0, "count": 3, "source": source} | changed
+    return PairBatches(sequences, **settings)
+
+
+def labels_of(clip: Clip | Sequence) -> Labels:
+    assert clip.labels is not None
+    return clip.labels
+
+
+def flow_of(clip: Clip) -> FlowPair:
+    assert clip.flow is not None
+    return clip.flow
+
+
+def test_each_frame_is_cut_around_its_own_box(clip):
+    crops = frame_crops(clip, SIZE)
+    assert crops.frames.shape == (5, 3, SIZE, SIZE)
+    assert_close(crops.crop.centre_px, clip.boxes_px[:, :2] + clip.boxes_px[:, 2:] / 2)
+    assert_close(crops.crop.side_px, 1.2 * clip.boxes_px[:, 2:].amax(-1))
+    for i, image in enumerate(clip.images):
+        expected = warp_image(image, pick(crops.crop, i)).transpose(2, 0, 1)
+        assert np.array_equal(crops.frames[i].numpy(), expected)
+    wide = frame_crops(clip, SIZE, margin=2.0)
+    assert_close(wide.crop.side_px, 2.0 * clip.boxes_px[:, 2:].amax(-1))
+
+
+def test_labels_follow_their_frames(body, clip):
+    crops = frame_crops(clip, SIZE)
+    labels, before = labels_of(crops), labels_of(clip)
+    assert_close(labels.keypoints_px, crops.crop.to_crop(before.keypoints_px))
+    assert_close(labels.joints_m, before.joints_m, atol=1e-6, rtol=0)
+    assert_close(body.joints(labels.params), labels.joints_m, atol=1e-5, rtol=0)
+    inside = ((labels.keypoints_px > 0) & (labels.keypoints_px < SIZE)).all(-1)
+    assert inside.float().mean() > 0.95
+    assert frame_crops(replace(clip, labels=None), SIZE).labels is None
+
+
+def test_both_frames_of_a_pair_share_one_window(clip):
+    pairs = batches([clip])[0]
+    assert pairs.frames.shape == (4, 2, 3, SIZE, SIZE)
+    for name in ("centre_px", "side_px", "angle_rad", "mirrored"):
+        values = getattr(pairs.crop, name)
+        assert torch.equal(values[:, 0], values[:, 1]), name
+    assert flow_of(pairs).forward.shape == (4, 1, SIZE, SIZE, 2)
+
+
+def test_the_window_holds_both_boxes_and_keeps_the_persons_size(clip):
+    pair = FlowSource(PairConfig(flow_px=SIZE), no_flow).pair(clip, 2, SIZE)
+    low = clip.boxes_px[2:4, :2].amin(0)
+    high = (clip.boxes_px[2:4, :2] + clip.boxes_px[2:4, 2:]).amax(0)
+    assert_close(pair.crop.centre_px[0], (low + high) / 2)
+    assert_close(pair.crop.side_px[0], 1.2 * clip.boxes_px[2:4, 2:].max())
+    labels = labels_of(pair)
+    expected = pair.crop.to_crop(labels_of(clip).keypoints_px[2:4])
+    assert_close(labels.keypoints_px, expected)
+
+
+def test_a_pair_is_the_frames_it_says(clip):
+    config = PairConfig(gap=2, flow_px=SIZE)
+    dataset = batches([clip], config)
+    assert dataset.pairs == 3
+    pair = dataset.pair(1)
+    for place, frame in enumerate((1, 3)):
+        expected = warp_image(clip.images[frame], pick(pair.crop, place)).transpose(2, 0, 1)
+        assert np.array_equal(pair.frames[place].numpy(), expected)
+
+
+@pytest.mark.parametrize("size_px", [SIZE, 96])
+@pytest.mark.parametrize("step_px", [(2.0, 0.0), (-1.5, 2.5)])
+def test_flow_of_a_sliding_picture_is_its_step_in_pixels_of_the_crop(step_px, size_px):
+    source = FlowSource(PairConfig(flow_px=144), DIS)
+    pair = source.pair(sliding(step_px), 0, size_px)
+    zoom = size_px / float(pair.crop.side_px[0])
+    expected = torch.tensor(step_px) * zoom
+    flow = flow_of(pair)
+    inner = slice(size_px // 8, -size_px // 8)
+    for direction, sign in ((flow.forward, 1), (flow.backward, -1)):
+        error = (direction[0, inner, inner] - sign * expected).norm(dim=-1)
+        assert error.median() < 0.1
+        assert error.mean() < 0.2
+    assert flow.forward_valid[0, inner, inner].float().mean() > 0.95
+
+
+def test_flow_of_a_picture_at_rest_is_nothing():
+    source = FlowSource(PairConfig(flow_px=96), DIS)
+    pair = source.pair(sliding((0.0, 0.0)), 1, SIZE)
+    flow = flow_of(pair)
+    assert flow.forward.abs().max() < 0.05
+    assert flow.backward.abs().max() < 0.05
+    assert flow.forward_valid.all()
+    assert torch.equal(pair.frames[0], pair.frames[1])
+
+
+def test_twice_the_gap_is_twice_the_flow():
+    flows = []
+    for gap in (1, 2):
+        source = FlowSource(PairConfig(gap=gap, flow_px=96), DIS)
+        flows.append(flow_of(source.pair(sliding((2.0, 1.0)), 0, SIZE)).forward[0, 12:-12, 12:-12])
+    assert_close(flows[1].mean((0, 1)), 2 * flows[0].mean((0, 1)), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(("flow_px", "seen_px"), [(20, SIZE), (100, 100)])
+def test_flow_is_estimated_no_coarser_than_the_crop(clip, flow_px, seen_px):
+    seen = []
+
+    def noted(frame1: np.ndarray, frame2: np.ndarray) -> FlowPair:
+        seen.append((frame1.shape, frame2.shape))
+        return no_flow(frame1, frame2)
+
+    pair = FlowSource(PairConfig(flow_px=flow_px), noted).pair(clip, 0, SIZE)
+    assert seen == [((seen_px, seen_px, 3),) * 2]
+    assert flow_of(pair).forward.shape == (1, SIZE, SIZE, 2)
+
+
+def test_a_batch_follows_from_seed_and_number(clip):
+    def same(a: Clip, b: Clip) -> bool:
+        return torch.equal(a.frames, b.frames) and torch.equal(a.crop.centre_px, b.crop.centre_px)
+
+    first, second = batches([clip]), batches([clip])
+    second[0]
+    assert len(first) == 3
+    assert same(first[2], second[2])
+    assert same(first[0], second[0])
+    assert not same(first[0], first[1])
+    assert not same(first[0], batches([clip], seed=1)[0])
+
+
+def test_pairs_do_not_depend_on_the_batch_size(clip):
+    whole = batches([clip], batch=4)[1]
+    halves = [batches([clip], batch=2)[i] for i in (2, 3)]
+    assert torch.equal(whole.frames, torch.cat([h.frames for h in halves]))
+
+
+def test_every_pair_of_every_sequence_can_be_drawn(clip):
+    short = replace(sliding((0.0, 0.0), frames=2), person="b")
+    dataset = batches([clip, short], batch=64)
+    assert dataset.pairs == 4 + 1
+    drawn = dataset[0].crop.centre_px[:, 0]
+    known = torch.stack([dataset.pair(i).crop.centre_px[0] for i in range(5)])
+    counts = [int(torch.isclose(drawn, centre).all(-1).sum()) for centre in known]
+    assert sum(counts) == 64
+    assert min(counts) >= 4
+
+
+def test_weights_say_how_often_a_sequence_is_drawn(clip):
+    other = sliding((0.0, 0.0), frames=5)
+    centre_px = torch.tensor([80.0, 60.0])
+
+    def share(weights: list[float] | None) -> float:
+        drawn = batches([clip, other], batch=200, weights=weights)[0].crop.centre_px[:, 0]
+        return float(torch.isclose(drawn, centre_px).all(-1).float().mean())
+
+    assert share(None) == pytest.approx(0.5, abs=0.12)
+    assert share([1.0, 3.0]) == pytest.approx(0.75, abs=0.12)
+    assert share([1.0, 0.0]) == 0
+
+
+def test_sequences_shorter_than_the_gap_are_left_out(clip):
+    dataset = batches([sliding((0.0, 0.0), frames=3), clip], PairConfig(gap=3, flow_px=SIZE))
+    assert dataset.pairs == 2
+
+
+@pytest.mark.parametrize("sequences", [[], [sliding((0.0, 0.0), frames=2)]])
+def test_video_without_a_pair_is_refused(sequences):
+    with pytest.raises(ValueError, match=r"expected one longer than the gap of 2; give longer"):
+        batches(sequences, PairConfig(gap=2))
+
+
+def test_flow_is_estimated_once_when_a_cache_is_given(clip, tmp_path: Path):
+    calls = []
+
+    def slide(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
+        calls.append(frame1.shape)
+        return np.full((*frame1.shape[:2], 2), 0.5, np.float32)
+
+    def read() -> Clip:
+        cache = FlowCache(tmp_path, FunctionFlow(slide, "slide"))
+        return batches([clip], source=FlowSource(PairConfig(flow_px=64), cache.pair)).pair(1)
+
+    first = read()
+    assert len(calls) == 2, "forward and backward"
+    again = read()
+    assert len(calls) == 2
+    assert torch.equal(flow_of(first).forward, flow_of(again).forward)
+    expected = torch.full((1, SIZE, SIZE, 2), 0.5 * SIZE / 64)
+    assert_close(flow_of(first).forward, expected, atol=1e-2, rtol=0)
+
+
+def test_pairs_carry_no_labels_and_so_synthetic_video_mixes_with_real(clip):
+    real = sliding((1.0, 0.0), frames=5)
+    pairs = batches([clip, real], batch=16)[0]
+    assert pairs.labels is None
+    assert len(pairs.crop.side_px.unique()) > 1
+    source = FlowSource(PairConfig(flow_px=SIZE), no_flow)
+    assert source.pair(real, 0, SIZE).labels is None
+    assert labels_of(source.pair(clip, 0, SIZE)).keypoints_px.shape == (2, 24, 2)
+
+
+def test_the_person_moves_as_the_flow_says(clip):
+    """On the trunk of a synthetic person the keypoints' motion is the flow at them."""
+    source = FlowSource(PairConfig(flow_px=192), DIS)
+    trunk = [0, 3, 6, 9]
+    errors, moved = [], []
+    for start in range(4):
+        pair = source.pair(clip, start, 96)
+        points_px = labels_of(pair).keypoints_px[:, trunk]
+        at = points_px[0].long().clamp(0, 95)
+        flow = map_tensors(flow_of(pair), lambda t: t[0]).forward[at[:, 1], at[:, 0]]
+        errors.append((flow - (points_px[1] - points_px[0])).norm(dim=-1))
+        moved.append((points_px[1] - points_px[0]).norm(dim=-1))
+    assert torch.stack(errors).mean() < 1.0
+    assert torch.stack(errors).mean() < torch.stack(moved).mean()
