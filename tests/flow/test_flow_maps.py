@@ -12,6 +12,7 @@ from flowhmr.flow import (
     resize_pair,
     sample_flow,
     sample_mask,
+    sample_masked_flow,
     swap_pair,
 )
 
@@ -149,3 +150,14 @@ def test_valid_centres_beside_invalid_pixels_stay_valid_on_wide_maps(width: int)
     mask = (torch.arange(width) % 2 == 0)[None, None].expand(1, 2, width)
     centres = pixel_centres_px(2, width).reshape(1, -1, 2)
     assert torch.equal(sample_mask(mask, centres), mask.reshape(1, -1))
+
+
+def test_masked_flow_is_flow_and_mask():
+    torch.manual_seed(0)
+    flow, mask = torch.randn(2, 9, 12, 2), torch.rand(2, 9, 12) > 0.3
+    points = torch.rand(2, 300, 2) * torch.tensor([14.0, 11.0]) - 1
+    points[0, 0] = torch.nan
+    sampled, trusted = sample_masked_flow(flow, mask, points)
+    torch.testing.assert_close(sampled, sample_flow(flow, points), equal_nan=True)
+    assert torch.equal(trusted, sample_mask(mask, points))
+    assert 0 < trusted.float().mean() < 1

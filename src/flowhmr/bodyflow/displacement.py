@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flowhmr.flow import FlowPair, sample_flow, sample_mask
+from flowhmr.flow import FlowPair, sample_flow, sample_masked_flow
 from flowhmr.raster import visible_vertices
 
 
@@ -73,7 +73,8 @@ def vertex_flow(body: BodyFlow, image: FlowPair, consistent: bool) -> VertexFlow
         consistent: leave out vertices whose image flow fails the forward-backward check.
     """
     start_px = body.start_px.detach()
-    counted = body.visible
-    if consistent:
-        counted = counted & sample_mask(image.forward_valid, start_px)
-    return VertexFlow(body.displacement_px, sample_flow(image.forward, start_px), counted)
+    if not consistent:
+        image_px = sample_flow(image.forward, start_px)
+        return VertexFlow(body.displacement_px, image_px, body.visible)
+    image_px, trusted = sample_masked_flow(image.forward, image.forward_valid, start_px)
+    return VertexFlow(body.displacement_px, image_px, body.visible & trusted)

@@ -20,6 +20,7 @@ from flowhmr.flow.maps import (
     resize_pair,
     sample_flow,
     sample_mask,
+    sample_masked_flow,
     swap_pair,
 )
 from flowhmr.flow.raft import RaftFlow
@@ -41,5 +42,6 @@ __all__ = [
     "resize_pair",
     "sample_flow",
     "sample_mask",
+    "sample_masked_flow",
     "swap_pair",
 ]

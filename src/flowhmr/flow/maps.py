@@ -7,7 +7,7 @@ centre p in frame 1 is at ``p + flow[p]`` in frame 2.
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, cat
 from torch.nn.functional import interpolate
 
 from flowhmr.cameras import resize_px, sample_map
@@ -71,6 +71,15 @@ def sample_mask(
     """Where a bilinear sample can be trusted: inside the map, and made of valid pixels only."""
     spoilt = sample_map((~mask)[..., None].to(points_px.dtype), points_px)[..., 0]
     return (spoilt < _NEGLIGIBLE_SHARE) & inside_map(points_px, *mask.shape[1:])
+
+
+def sample_masked_flow(
+    flow: Float[Tensor, "b h w 2"], mask: Bool[Tensor, "b h w"], points_px: Float[Tensor, "b n 2"]
+) -> tuple[Float[Tensor, "b n 2"], Bool[Tensor, "b n"]]:
+    """`sample_flow` and `sample_mask` in one pass."""
+    sampled = sample_map(cat([flow, (~mask)[..., None].to(flow.dtype)], -1), points_px)
+    trusted = sampled[..., 2] < _NEGLIGIBLE_SHARE
+    return sampled[..., :2], trusted & inside_map(points_px, *mask.shape[1:])
 
 
 def inside_map(points_px: Float[Tensor, "*b 2"], height: int, width: int) -> Bool[Tensor, "*b"]:
