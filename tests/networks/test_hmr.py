@@ -175,3 +175,46 @@ def test_weights_that_do_not_fit_or_are_not_finite(tmp_path):
     save_file(tensors | {name: broken}, path, metadata)
     with pytest.raises(NetworkFileError, match=name):
         load_hmr(path)
+
+
+def test_backbone_starts_from_a_file_of_weights(tmp_path):
+    donor = Hmr(TINY, mean_params(1)).backbone.net.state_dict()
+    path = tmp_path / "imagenet.safetensors"
+    save_file({k: v.contiguous() for k, v in donor.items()}, path)
+    backbone = replace(TINY.backbone, weights=str(path))
+    network = Hmr(replace(TINY, backbone=backbone), mean_params(2))
+    ours = network.backbone.net.state_dict()
+    assert all(torch.equal(ours[k], donor[k]) for k in donor)
+    saved = tmp_path / "network.safetensors"
+    save_hmr(saved, network, {})
+    path.unlink()  # a network's file stands alone
+    assert load_hmr(saved).config.backbone.weights == ""
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "missing.safetensors"])
+def test_backbone_weights_of_another_kind_are_refused(tmp_path, name):
+    (tmp_path / "weights.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    backbone = replace(TINY.backbone, weights=str(tmp_path / name))
+    with pytest.raises(ValueError, match=r"got .*expected 'timm' or a \.safetensors"):
+        Hmr(replace(TINY, backbone=backbone), mean_params())
+
+
+def test_normalisation_is_that_of_the_backbones_weights():
+    lite = Hmr(HmrConfig(BackboneConfig("tf_efficientnet_lite0", size_px=64)), mean_params())
+    assert lite.backbone.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    resnet = Hmr(HmrConfig(BackboneConfig("resnet18", size_px=64)), mean_params())
+    torch.testing.assert_close(resnet.backbone.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_depthwise_convolutions_stay_in_float32_under_autocast():
+    network = Hmr(TINY, mean_params()).eval()
+    kinds = {}
+    for module in network.backbone.net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            depthwise = module.groups == module.in_channels > 1
+            module.register_forward_hook(
+                lambda _, __, out, d=depthwise: kinds.setdefault(d, set()).add(out.dtype)
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        network(frames())
+    assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}

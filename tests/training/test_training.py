@@ -23,7 +23,13 @@ from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss, Supervised
 from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams
 from flowhmr.synth import ClipConfig, PoolConfig, StillConfig, StillPool, mean_rotmats, render_clip
 from flowhmr.training import CheckpointError, OptimiserConfig, Run, TrainConfig, train
-from flowhmr.training.loop import colour_noise, frozen_statistics, surface_weights
+from flowhmr.training.loop import (
+    colour_noise,
+    frozen_statistics,
+    surface_weights,
+    video_terms,
+    where_body,
+)
 from flowhmr.training.state import TrainState, learning_rate
 
 SIZE = 48
@@ -309,3 +315,29 @@ def test_surface_weights_sum_to_the_surface():
     assert (weights > 0).all()
     head = body.vertex_parts == 15
     assert weights[head].mean() < 0.6
+
+
+def test_where_body_reads_the_surface_map():
+    surface = torch.full((1, 4, 6, 6), -3.0)
+    surface[0, 3, 2:4, 1:3] = 3.0  # cells of 8 px: x 8..24, y 16..32
+    points = torch.tensor([[[16.0, 24.0], [40.0, 24.0], [16.0, 4.0], [-5.0, 24.0]]])
+    assert where_body(surface, points, 48).tolist() == [[True, False, False, False]]
+
+
+def test_flow_counts_only_where_the_network_sees_a_body(pool, video):
+    """With a surface map that sees nobody, every pair is dropped; without the rule none is."""
+    torch.manual_seed(0)
+    config = HmrConfig(BackboneConfig("mobilenetv3_small_050", size_px=SIZE), hidden=32, maps=True)
+    start = Hmr(config, MeanParams(mean_rotmats(), torch.zeros(10), open_body().body_id)).eval()
+    _, pairs = data(replace(BOTH, steps=1), pool, video)
+    clip = pairs[0]
+    with torch.no_grad():
+        output = start(clip.frames.flatten(0, 1))
+    nobody = replace(output, surface=torch.full_like(output.surface, -1.0))
+    weights = surface_weights(open_body())
+    kept = {
+        on_body: video_terms(nobody, clip, open_body(), weights, replace(BOTH, on_body=on_body))
+        for on_body in (True, False)
+    }
+    assert not kept[True].kept.any()
+    assert kept[False].kept.all()

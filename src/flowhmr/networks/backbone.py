@@ -1,6 +1,8 @@
 """Image features from any timm model."""
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -18,8 +20,9 @@ class BackboneConfig:
 
     name: str = "resnet50"
     """Any timm model that offers feature maps (``timm.list_models()``)."""
-    pretrained: bool = False
-    """Start from timm's ImageNet weights (downloaded by timm; mind their licence)."""
+    weights: str = ""
+    """Where it starts: random, ``timm`` (its ImageNet weights, downloaded; mind their licence), or
+    a file of such weights (.safetensors)."""
     size_px: int = 224
     """Width and height of the crops."""
     pooling: Literal["average", "branches", "grid"] = "average"
@@ -48,8 +51,10 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.net = _build(config)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), False)
+        known: Any = timm.get_pretrained_cfg(config.name)
+        for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            value = torch.tensor(getattr(known, name, default)).view(1, 3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
         maps: Any = self.net.feature_info
         channels: list[int] = maps.channels()
         strides: list[int] = maps.reduction()
@@ -93,20 +98,57 @@ def _build(config: BackboneConfig) -> nn.Module:
             f"backbone: got {config.name!r}; expected a timm model"
             + (f" such as {', '.join(near)}" if near else "; see timm.list_models()")
         )
-    options: dict = {}
+    options: dict[str, Any] = {"pretrained": bool(config.weights)}
+    if config.weights not in ("", "timm"):
+        options["pretrained_cfg_overlay"] = {"file": str(_weights_file(config.weights))}
     if config.name.startswith("hrnet"):
         # The four branches themselves, not the wider maps of HRNet's classification head.
         options["feature_location"] = ""
     if "vit" in config.name:
         options["img_size"] = config.size_px
     try:
-        net = timm.create_model(
-            config.name, pretrained=config.pretrained, features_only=True, **options
-        )
-    except (RuntimeError, TypeError, AttributeError) as error:
+        net = timm.create_model(config.name, features_only=True, **options)
+    except Exception as error:
+        if config.weights:
+            raise ValueError(
+                f"backbone {config.name!r} with weights {config.weights!r}: got {error}; expected "
+                "ImageNet weights of this model; give another file, or '' to start from nothing"
+            ) from error
         raise ValueError(
             f"backbone {config.name!r}: got no feature maps ({error}); expected a timm model that "
             "works with features_only=True; choose a ResNet, HRNet, MobileNet, ConvNeXt or ViT"
         ) from error
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels:
+            module.__class__ = _in_float32(type(module))
     net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
+
+
+def _weights_file(name: str) -> Path:
+    path = Path(name)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(
+            f"backbone weights: got {name!r}; expected 'timm' or a .safetensors file that exists; "
+            "save other formats with safetensors first (pickles are not read)"
+        )
+    return path
+
+
+class _InFloat32(nn.Module):
+    """Mixed into a convolution: on CPU it stays in float32 under autocast.
+
+    The backward pass of depthwise convolutions in bfloat16 takes several times as long there.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        if x.is_cuda:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+@cache
+def _in_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """The same convolution (timm has several), with `_InFloat32`."""
+    return type(kind.__name__, (_InFloat32, kind), {})

@@ -38,7 +38,7 @@ def save_hmr(path: Path, network: Hmr, notes: dict[str, Any], half: bool = False
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     config = dataclasses.asdict(network.config)
-    config["backbone"]["pretrained"] = False
+    config["backbone"]["weights"] = ""
     metadata = {
         "format": FORMAT,
         "config": json.dumps(config),

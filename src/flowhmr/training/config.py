@@ -47,6 +47,9 @@ class TrainConfig:
     """w_of of Eq. 4."""
     flow_loss: FlowLossConfig = field(default_factory=FlowLossConfig)
     """How body flow and image flow are compared."""
+    on_body: bool = True
+    """Compare flows only where the network itself sees a body (its surface map, if it has one) in
+    both frames: a vertex beside the limb would read the background's flow."""
     anchor: AnchorWeights = field(default_factory=lambda: AnchorWeights(0.0, 0.0, 0.0))
     """Pull of the video's estimates to those of the initial network (Eq. 8)."""
     colour_noise: float = 0.4

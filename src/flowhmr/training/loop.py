@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import cv2
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from flowhmr.body import BodyModel, BodyParams
 from flowhmr.bodyflow import body_flow
-from flowhmr.cameras import WeakCamera, project_weak
+from flowhmr.cameras import WeakCamera, project_weak, sample_map
 from flowhmr.evaluation import Estimator
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import (
@@ -24,7 +24,7 @@ from flowhmr.losses import (
     supervised_terms,
     weigh,
 )
-from flowhmr.networks import Hmr
+from flowhmr.networks import Hmr, HmrOutput
 from flowhmr.records import Clip, Estimate
 from flowhmr.training.config import TrainConfig
 from flowhmr.training.run import Run
@@ -86,7 +86,7 @@ def train(
             frames = colour_noise(clip.frames, config.colour_noise)
             with frozen_statistics(state.network), state.autocast():
                 output = state.network(frames.flatten(0, 1))
-            video = video_terms(output.estimate, clip, body, vertex_weights, config)
+            video = video_terms(output, clip, body, vertex_weights, config)
             objectives["video"] = weigh(video, config.flow)
             facts |= {
                 "flow_kept": float(video.kept.float().mean()),
@@ -109,20 +109,33 @@ def train(
 
 
 def video_terms(
-    estimate: Estimate,
+    output: HmrOutput,
     clip: Clip,
     body: BodyModel,
     vertex_weights: Float[Tensor, "v"],
     config: TrainConfig,
 ) -> FlowTerms:
-    """The flow loss of a batch of pairs; ``estimate`` has both frames of each pair in a row."""
+    """The flow loss of a batch of pairs; ``output`` has both frames of each pair in a row."""
     if clip.flow is None:
         raise ValueError("got pairs without flow; expected batches of a PairBatches")
     size_px = clip.frames.shape[-1]
+    estimate = output.estimate
     verts_px = project_weak(body.mesh(estimate.params).verts, estimate.camera, size_px)
     moved = body_flow(verts_px[0::2], verts_px[1::2], body.faces, size_px)
+    if config.on_body and output.surface is not None:
+        seen = where_body(output.surface, verts_px[..., :2].detach(), size_px)
+        moved = replace(moved, visible=moved.visible & seen[0::2] & seen[1::2])
     flow = map_tensors(clip.flow, lambda t: t[:, 0])
     return flow_terms(moved, flow, vertex_weights, config.flow_loss)
+
+
+def where_body(
+    surface: Float[Tensor, "b 4 h w"], points_px: Float[Tensor, "b v 2"], size_px: int
+) -> Bool[Tensor, "b v"]:
+    """Points at which a network's surface map (`HmrOutput.surface`) sees a body."""
+    logit = surface.detach().float()[:, 3:].movedim(1, -1)
+    cells = points_px * (surface.shape[-1] / size_px)
+    return sample_map(logit, cells)[..., 0] > 0
 
 
 def surface_weights(body: BodyModel) -> Float[Tensor, "v"]:

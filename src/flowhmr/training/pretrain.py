@@ -16,7 +16,7 @@ from flowhmr.training.loop import train
 from flowhmr.training.run import Run, provenance
 
 BASELINE_NETWORK = HmrConfig(
-    backbone=BackboneConfig("regnetx_002", size_px=96, pooling="grid"),
+    backbone=BackboneConfig("tf_efficientnet_lite0", size_px=96, pooling="grid"),
     hidden=512,
     dropout=0.1,
     activation=True,
@@ -27,20 +27,24 @@ BASELINE_WEIGHTS = SupervisedWeights(shape=0.02, heatmaps=0.02, surface=1.0, ove
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything that defines a pre-training run; the defaults made the shipped baseline."""
+    """Everything that defines a pre-training run.
+
+    The defaults made the shipped network, from ImageNet weights (``backbone.weights``, made by
+    ``tools/imagenet_weights.py``); without them expect to need many times the steps.
+    """
 
     network: HmrConfig = BASELINE_NETWORK
     """Architecture."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
     """Labelled stills."""
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=30_000))
+    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=10_000))
     """How they are varied."""
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=20_000,
+            steps=3_800,
             batch=64,
             optimiser=OptimiserConfig(
-                3e-3, weight_decay=0.01, warmup=500, decay=12_000, clip_norm=0.5, average=0.999
+                1e-3, weight_decay=0.01, warmup=500, decay=2_800, clip_norm=0.5, average=0.999
             ),
             supervised=BASELINE_WEIGHTS,
             precision="bfloat16",

@@ -1,7 +1,7 @@
 """Refinement of a network with the motion in unannotated video (of4hmr, Eqs. 4 and 8)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -87,6 +87,9 @@ def refine(
         The network's file in the run folder.
     """
     loop = config.train
+    if not network.config.maps:
+        # Nothing to compare with the maps' labels.
+        loop = replace(loop, supervised=replace(loop.supervised, heatmaps=0.0, surface=0.0))
     size_px = network.config.backbone.size_px
     stills = pairs = None
     # The video first: what is wrong with it shows before the stills are rendered.
