@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> None:
     """Score, print the means, write the tables."""
     device = device_of(arguments.device)
     files = arguments.network or (None,)
-    loaded = [(str(p or BASELINE), *network_and_body(p)) for p in files]
+    loaded = [(str(p) if p else "shipped network", *network_and_body(p)) for p in files]
     body = loaded[0][2]
     make_folder(arguments.out)
     if arguments.benchmark.count:
