@@ -25,6 +25,7 @@ from flowhmr.cli.evaluate import score_benchmark
 from flowhmr.cli.shared import default_cache, load_people, network_and_body
 from flowhmr.data import (
     BenchmarkConfig,
+    PairConfig,
     PeopleConfig,
     benchmark_sequences,
     demo_clip,
@@ -81,7 +82,7 @@ def main() -> None:
     real = load_people((clip_path,), PeopleConfig(boxes=(boxes_path,)), FLOW.pairs.flow_px, CPU)
     video = real + [render_clip(SYNTHETIC, i, body) for i in range(arguments.synthetic)]
     tests = benchmark_sequences(BenchmarkConfig(count=arguments.benchmark), body)
-    source = flow_source(FLOW.pairs, FLOW.flow, arguments.cache)
+    source = flow_source(PairConfig(), FLOW.flow, arguments.cache)
     longest = max(real, key=len)
     pairs = [source.pair(longest, i, size_px) for i in range(len(longest) - 1)]
     frames = frame_crops(longest, size_px)

@@ -4,7 +4,7 @@ import json
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from flowhmr.body import BodyModel
+from flowhmr.cameras import Crop, warp_image
 from flowhmr.cli.evaluate import VideoScore, score_benchmark
 from flowhmr.cli.predict import overlay_frames, predict
 from flowhmr.cli.shared import (
@@ -24,6 +25,7 @@ from flowhmr.cli.shared import (
 )
 from flowhmr.data import (
     BenchmarkConfig,
+    PairConfig,
     PeopleConfig,
     benchmark_sequences,
     demo_clip,
@@ -34,6 +36,7 @@ from flowhmr.data import (
     write_video,
 )
 from flowhmr.evaluation import Report, score_flow, score_jitter
+from flowhmr.geometry import pick
 from flowhmr.networks import Hmr, load_hmr
 from flowhmr.records import Sequence, Track
 from flowhmr.synth import ClipConfig, render_clip
@@ -41,6 +44,7 @@ from flowhmr.training import RefineConfig, estimator_of, flow_source, refine
 from flowhmr.view import Figure, contact_sheet, write_page
 
 SHOWN = 8
+TILE_PX = 260
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,10 @@ def _score(
     estimator = estimator_of(network, device)
     size_px = network.config.backbone.size_px
     report = score_benchmark(name, estimator, size_px, tests, body)
-    source = flow_source(arguments.config.pairs, arguments.config.flow, arguments.cache)
+    neighbours = PairConfig()
+    source = flow_source(neighbours, arguments.config.flow, arguments.cache)
     longest = max(real, key=len)
-    starts = range(len(longest) - arguments.config.pairs.gap)
+    starts = range(len(longest) - neighbours.gap)
     flow = score_flow(estimator, (source.pair(longest, s, size_px) for s in starts), body)
     jitter = score_jitter(estimator, frame_crops(longest, size_px), body)
     clip_path, boxes_path = demo_clip()
@@ -166,24 +171,26 @@ def _table(sides: list[_Side]) -> str:
 
 
 def _write_sheet(path: Path, clip_path: Path, sides: list[_Side], body: BodyModel) -> Path:
-    shown = (
-        sides[0]
-        .track.frame_indices[torch.linspace(0, len(sides[0].track.frame_indices) - 1, SHOWN).long()]
-        .tolist()
-    )
-    rows = [_pictures(clip_path, None, shown, body)]
-    rows += [_pictures(clip_path, side.track, shown, body) for side in sides]
+    track = sides[0].track
+    rows = torch.linspace(0, len(track.frame_indices) - 1, SHOWN).long().tolist()
+    windows = {
+        int(track.frame_indices[r]): replace(pick(track.crop, r), size_px=TILE_PX) for r in rows
+    }
+    pictures = [_pictures(clip_path, None, windows, body)]
+    pictures += [_pictures(clip_path, side.track, windows, body) for side in sides]
     titles = ["the clip", *(s.name for s in sides)]
-    Image.fromarray(contact_sheet(rows, titles)).save(path)
+    Image.fromarray(contact_sheet(pictures, titles, TILE_PX)).save(path)
     return path
 
 
 def _pictures(
-    clip_path: Path, track: Track | None, shown: list[int], body: BodyModel
+    clip_path: Path, track: Track | None, windows: dict[int, Crop], body: BodyModel
 ) -> list[np.ndarray]:
+    """Frames by number, each cut to its window around the person."""
     with open_video(clip_path) as video:
-        frames = (f for f in video if f.index in shown)
-        return list(overlay_frames(frames, {} if track is None else {0: track}, body))
+        frames = (f for f in video if f.index in windows)
+        drawn = overlay_frames(frames, {} if track is None else {0: track}, body)
+        return [warp_image(d, w) for d, w in zip(drawn, windows.values(), strict=True)]
 
 
 def _write_overlay(path: Path, clip_path: Path, side: _Side, body: BodyModel) -> Path:

@@ -33,7 +33,6 @@ from flowhmr.evaluation import (
     score_flow,
     score_jitter,
 )
-from flowhmr.networks import BASELINE
 from flowhmr.records import Sequence
 from flowhmr.synth import mean_rotmats
 from flowhmr.training import estimator_of, flow_source

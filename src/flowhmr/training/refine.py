@@ -19,21 +19,27 @@ from flowhmr.training.loop import train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS
 from flowhmr.training.run import Run, provenance
 
+# While a network's estimates jump further from frame to frame than people move in that time, the
+# cheapest way to agree with the flow is to freeze: six frames apart, motion outweighs the jumps
+# (experiments/README.md).
+FAR_PAIRS = PairConfig(gap=6)
+FLOW_LOSS = FlowLossConfig(residual="charbonnier", max_flow=100 / 224)
 REFINE_LOOP = TrainConfig(
-    steps=600,
+    steps=300,
     batch=32,
     pairs=16,
-    optimiser=OptimiserConfig(1e-4, average=0.99, clip_norm=5.0),
+    optimiser=OptimiserConfig(1e-4, average=0.99, clip_norm=0.5),
     supervised=BASELINE_WEIGHTS,
     flow=FlowWeights(0.01),
-    flow_loss=FlowLossConfig(),
+    flow_loss=FLOW_LOSS,
 )
 FIT_LOOP = TrainConfig(
-    steps=400,
+    steps=300,
     batch=0,
     pairs=16,
-    optimiser=OptimiserConfig(3e-5, average=0.99, clip_norm=5.0),
+    optimiser=OptimiserConfig(3e-5, average=0.99, clip_norm=0.5),
     flow=FlowWeights(0.01),
+    flow_loss=FLOW_LOSS,
     anchor=AnchorWeights(),
 )
 
@@ -46,7 +52,7 @@ class RefineConfig:
     """Labelled stills of the supervised part."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How they are varied."""
-    pairs: PairConfig = field(default_factory=PairConfig)
+    pairs: PairConfig = FAR_PAIRS
     """How pairs of video frames are cut."""
     flow: str = "dis"
     """Flow estimator: dis, dis:fast, raft, raft:small, raft:large:FILE."""
