@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from flowhmr.body import open_body
-from flowhmr.data import PeopleConfig, demo_clip, open_video, people_of, sequences_of
+from flowhmr.data import PairConfig, PeopleConfig, demo_clip, open_video, people_of, sequences_of
 from flowhmr.evaluation import score_flow
 from flowhmr.networks import BASELINE, load_hmr
 from flowhmr.training import FIT, estimator_of, flow_source, refine
@@ -33,7 +33,7 @@ people = sequences_of(arguments.video, tracks, config.pairs.flow_px)
 
 path = refine(config, network, body, people, arguments.out, arguments.out / "cache", device)
 
-source = flow_source(config.pairs, config.flow, arguments.out / "cache")
+source = flow_source(PairConfig(), config.flow, arguments.out / "cache")  # neighbouring frames
 pairs = [source.pair(people[0], i, 96) for i in range(0, len(people[0]) - 1, 4)]
 for name, which in (("before", network), ("after", load_hmr(path))):
     score = score_flow(estimator_of(which, device), pairs, body)

@@ -13,7 +13,7 @@ from flowhmr.data import demo_clip, open_video, read_boxes, write_boxes, write_v
 from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, save_hmr
 from flowhmr.synth import mean_rotmats
 
-FRAMES = 6
+FRAMES = 9
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_a_box_for_a_frame_beyond_the_video(predict, boxes, tmp_path):
     content["people"][0]["frames"][-1] = 400
     (tmp_path / "late.json").write_text(json.dumps(content))
     answer = predict("--people.boxes", tmp_path / "late.json")
-    check(answer, "predict", "a box for frame 400", "frames 0..5", "count from 0")
+    check(answer, "predict", "a box for frame 400", "frames 0..8", "count from 0")
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def test_refinement_without_video(flowhmr, network):
 def test_video_too_short_for_pairs(flowhmr, network, clip, boxes):
     answer = flowhmr(
         "refine", "--run", "r", "--network", network, "--video", clip, "--people.boxes", boxes,
-        "--config.pairs.gap", "6",
+        "--config.pairs.gap", "9",
     )  # fmt: skip
-    check(answer, "refine", "1 sequences of at most 6", "one longer", "give longer video")
+    check(answer, "refine", "1 sequences of at most 9", "one longer", "give longer video")
     assert not list(Path("cache").glob("pool*")), "before the stills are rendered"
 
 

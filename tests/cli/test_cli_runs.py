@@ -17,7 +17,7 @@ from flowhmr.data import open_video, read_boxes
 from flowhmr.geometry import rotmat_from_axis_angle
 from flowhmr.networks import load_hmr, read_card
 
-FRAMES = 6
+FRAMES = 9
 SMALL_POOL = (
     "--config.pool.count", "32", "--config.pool.chunk", "32", "--config.pool.backgrounds", "4",
     "--config.pool.stills.size-px", "64",

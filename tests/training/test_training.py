@@ -169,12 +169,17 @@ def test_seed_changes_something(tmp_path, pool, video):
 
 
 @pytest.mark.slow
-def test_it_learns_a_handful_of_stills(tmp_path, pool, video):
+def test_it_learns_a_handful_of_stills(tmp_path, pool):
+    class Same(StillBatches):
+        def __getitem__(self, number):
+            return super().__getitem__(0)
+
     config = replace(
-        BOTH, steps=80, batch=16, pairs=0, log_every=10,
+        BOTH, steps=80, batch=16, pairs=0, log_every=20,
         optimiser=OptimiserConfig(3e-3), checkpoint_every=100,
     )  # fmt: skip
-    run(config, tmp_path, pool, video)
+    stills = Same(pool, SIZE, config.batch, AugmentConfig(), config.seed, config.steps)
+    train(config, network(), open_body(), stills, None, Run(tmp_path, config, {}), CPU)
     rows = (tmp_path / "losses.csv").read_text().splitlines()
     totals = [float(r.split(",")[2]) for r in rows[1:]]
     assert totals[-1] < 0.6 * totals[0]
