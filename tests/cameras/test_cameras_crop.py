@@ -11,12 +11,14 @@ from torch.testing import assert_close
 
 from flowhmr.cameras import (
     Crop,
+    between_crops,
     crop_from_box,
     pixel_centres_px,
     sample_map,
     square_box,
     warp_image,
 )
+from flowhmr.geometry import pick
 
 
 def crop(
@@ -217,3 +219,37 @@ def test_any_number_of_channels(channels, side):
     assert pixels.shape == (24, 24, channels)
     assert pixels.dtype == np.uint8
     assert (pixels == pixels[..., :1]).all()
+
+
+@given(source=crops, target=crops, seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_between_crops_goes_by_way_of_the_image(source, target, seed):
+    generator = torch.Generator().manual_seed(seed)
+    seen_px = source.centre_px + source.side_px * torch.rand(
+        7, 2, generator=generator, dtype=torch.float64
+    )
+    moved = between_crops(source.to_crop(seen_px), source, target)
+    scale = 1 + float(target.to_crop(seen_px).abs().max())
+    assert_close(moved, target.to_crop(seen_px), atol=1e-9 * scale, rtol=0)
+
+
+def test_between_crops_depth_keeps_the_unit_of_u_and_v():
+    source, target = crop((50, 40), 20, 60), crop((45, 41), 40, 30, angle=0.3)
+    points_px = torch.tensor([[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]).double()
+    moved = between_crops(points_px, source, target)
+    apart = moved[1] - moved[0]
+    assert_close(apart[2], apart[:2].norm())
+
+
+def test_between_crops_broadcasts_one_window_over_many():
+    one = crop((50, 40), 20, 60)
+    many = Crop(*(torch.stack([getattr(one, n)] * 3) for n in (
+        "centre_px", "side_px", "angle_rad", "mirrored"
+    )), size_px=60)  # fmt: skip
+    window = Crop(*(getattr(crop((48, 40), 30, 90), n)[None] for n in (
+        "centre_px", "side_px", "angle_rad", "mirrored"
+    )), size_px=90)  # fmt: skip
+    points_px = torch.rand(3, 5, 3).double()
+    moved = between_crops(points_px, many, window)
+    assert moved.shape == (3, 5, 3)
+    assert_close(moved[1], between_crops(points_px[1], one, pick(window, 0)))

@@ -1,4 +1,4 @@
-"""Crops and pairs of a sequence: one window for both frames, and flow in its pixels."""
+"""Crops and pairs of a sequence: frames in their own crops, flow in a window that holds both."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from flowhmr.body import BodyModel, open_body
-from flowhmr.cameras import warp_image
+from flowhmr.cameras import Crop, between_crops, warp_image
 from flowhmr.data import FlowSource, PairBatches, PairConfig, frame_crops
 from flowhmr.flow import DisFlow, FlowCache, FlowPair, FunctionFlow, estimate_pair
 from flowhmr.geometry import map_tensors, pick
@@ -97,21 +97,51 @@ def test_labels_follow_their_frames(body, clip):
     assert frame_crops(replace(clip, labels=None), SIZE).labels is None
 
 
-def test_both_frames_of_a_pair_share_one_window(clip):
+def window_of(clip: Clip) -> Crop:
+    assert clip.flow_crop is not None
+    return clip.flow_crop
+
+
+def test_the_frames_of_a_pair_are_cut_as_single_frames_are(clip):
+    pair = FlowSource(PairConfig(flow_px=SIZE), no_flow).pair(clip, 2, SIZE)
+    alone = frame_crops(clip, SIZE)
+    assert torch.equal(pair.frames, alone.frames[2:4])
+    assert_close(pair.crop.centre_px, alone.crop.centre_px[2:4])
+
+
+def test_a_batch_of_pairs_has_one_flow_window_each(clip):
     pairs = batches([clip])[0]
     assert pairs.frames.shape == (4, 2, 3, SIZE, SIZE)
-    for name in ("centre_px", "side_px", "angle_rad", "mirrored"):
-        values = getattr(pairs.crop, name)
-        assert torch.equal(values[:, 0], values[:, 1]), name
+    assert pairs.crop.side_px.shape == (4, 2)
+    assert window_of(pairs).side_px.shape == (4, 1)
     assert flow_of(pairs).forward.shape == (4, 1, SIZE, SIZE, 2)
 
 
-def test_the_window_holds_both_boxes_and_keeps_the_persons_size(clip):
+def test_crops_are_varied_in_training_and_the_flows_window_is_not(clip):
+    config = PairConfig(flow_px=SIZE, scale=0.1, shift=0.05)
+    source = FlowSource(config, no_flow)
+    plain = source.pair(clip, 1, SIZE)
+    rng = np.random.default_rng(0)
+    varied = [source.pair(clip, 1, SIZE, rng) for _ in range(40)]
+    side = torch.stack([v.crop.side_px for v in varied]) / plain.crop.side_px
+    moved = torch.stack([v.crop.centre_px for v in varied]) - plain.crop.centre_px
+    assert 0.07 < side.log().std() < 0.13
+    assert 0.035 < (moved / plain.crop.side_px[:, None]).std() < 0.065
+    assert side[:, 0].ne(side[:, 1]).all(), "each frame for itself"
+    for v in varied:
+        assert torch.equal(window_of(v).centre_px, window_of(plain).centre_px)
+        assert_close(labels_of(v).keypoints_px, v.crop.to_crop(labels_of(clip).keypoints_px[1:3]))
+    first, second = (batches([clip], config)[1] for _ in range(2))
+    assert torch.equal(first.frames, second.frames)
+    assert not torch.equal(first.frames, batches([clip])[1].frames)
+
+
+def test_the_flows_window_holds_both_boxes(clip):
     pair = FlowSource(PairConfig(flow_px=SIZE), no_flow).pair(clip, 2, SIZE)
     low = clip.boxes_px[2:4, :2].amin(0)
     high = (clip.boxes_px[2:4, :2] + clip.boxes_px[2:4, 2:]).amax(0)
-    assert_close(pair.crop.centre_px[0], (low + high) / 2)
-    assert_close(pair.crop.side_px[0], 1.2 * clip.boxes_px[2:4, 2:].max())
+    assert_close(window_of(pair).centre_px[0], (low + high) / 2)
+    assert_close(window_of(pair).side_px[0], 1.2 * clip.boxes_px[2:4, 2:].max())
     labels = labels_of(pair)
     expected = pair.crop.to_crop(labels_of(clip).keypoints_px[2:4])
     assert_close(labels.keypoints_px, expected)
@@ -265,7 +295,9 @@ def test_the_person_moves_as_the_flow_says(clip):
     errors, moved = [], []
     for start in range(4):
         pair = source.pair(clip, start, 96)
-        points_px = labels_of(pair).keypoints_px[:, trunk]
+        points_px = between_crops(
+            labels_of(pair).keypoints_px[:, trunk], pair.crop, window_of(pair)
+        )
         at = points_px[0].long().clamp(0, 95)
         flow = map_tensors(flow_of(pair), lambda t: t[0]).forward[at[:, 1], at[:, 0]]
         errors.append((flow - (points_px[1] - points_px[0])).norm(dim=-1))

@@ -54,6 +54,7 @@ def clip(params: BodyParams, flow: FlowPair | None = None) -> Clip:
         crop=Crop(torch.zeros(frames, 2), zeros + SIZE, zeros, zeros, SIZE),
         labels=Labels(params, joints_m, seen_px, torch.ones(frames, 24)),
         flow=flow,
+        flow_crop=Crop(torch.zeros(1, 2), zeros[:1] + SIZE, zeros[:1], zeros[:1], SIZE),
     )
 
 
@@ -159,6 +160,20 @@ def test_a_body_that_moves_with_the_image_has_no_disagreement():
     pair = clip(params, constant_flow((3, -4), (-3, 4)))
     score = score_flow(always(params, camera), [pair], open_body())
     assert score.pairs == 1
+    assert score.disagreement_px == pytest.approx(0, abs=1e-3)
+    assert score.image_flow_px == pytest.approx(5 * 224 / SIZE, rel=1e-5)
+
+
+def test_bodies_are_compared_in_the_flows_window_wherever_their_crops_are():
+    """Seen in crops that move and zoom, the same bodies in the image have the same flow."""
+    params = standing_twice()
+    camera = cameras(torch.tensor([[0.0, 0.0], [3.0, -4.0]]) / (SIZE / 2))
+    pair = clip(params, constant_flow((3, -4), (-3, 4)))
+    zoom, moved_px = torch.tensor([[0.8], [1.3]]), torch.tensor([[5.0, -2.0], [-7.0, 3.0]])
+    crop = replace(pair.crop, centre_px=moved_px, side_px=SIZE * zoom[:, 0])
+    inside = (camera.shift - moved_px / (SIZE / 2)) / zoom
+    own = WeakCamera(torch.cat([camera.scale[:, None] / zoom, inside], -1))
+    score = score_flow(always(params, own), [replace(pair, crop=crop)], open_body())
     assert score.disagreement_px == pytest.approx(0, abs=1e-3)
     assert score.image_flow_px == pytest.approx(5 * 224 / SIZE, rel=1e-5)
 

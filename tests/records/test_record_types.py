@@ -43,6 +43,7 @@ def clip(seed: int = 0, labelled: bool = True, flow: bool = True) -> Clip:
         crop=window,
         labels=labels if labelled else None,
         flow=FlowPair(maps[0], maps[1], valid, valid) if flow else None,
+        flow_crop=pick(window, torch.arange(FRAMES - 1)) if flow else None,
     )
 
 
@@ -55,6 +56,7 @@ def test_a_batch_of_clips_is_its_clips(labelled, flow):
     assert batch.crop.size_px == SIZE
     assert (batch.labels is None) != labelled
     assert (batch.flow is None) != flow
+    assert (batch.flow_crop is None) != flow
     for i, single in enumerate(clips):
         again = pick(batch, i)
         assert torch.equal(again.frames, single.frames)

@@ -15,8 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.testing import assert_close
 
 from flowhmr.body import open_body
+from flowhmr.cameras import WeakCamera
 from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
 from flowhmr.flow import DisFlow, estimate_pair
 from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss, SupervisedWeights
@@ -346,3 +348,28 @@ def test_flow_counts_only_where_the_network_sees_a_body(pool, video):
     }
     assert not kept[True].kept.any()
     assert kept[False].kept.all()
+
+
+def test_the_flow_loss_is_that_of_the_image_wherever_the_crops_are(pool, video):
+    """The same bodies of the image, seen in other crops: the same loss."""
+    _, pairs = data(replace(BOTH, steps=1), pool, video)
+    clip, body = pairs[0], open_body()
+    weights = surface_weights(body)
+    with torch.no_grad():
+        output = network().eval()(clip.frames.flatten(0, 1))
+    zoom, shift = torch.tensor([[0.9, 1.2]]), torch.tensor([[[0.1, -0.05], [-0.08, 0.02]]])
+    side_px = clip.crop.side_px * zoom
+    moved = replace(clip, crop=replace(
+        clip.crop, side_px=side_px, centre_px=clip.crop.centre_px + shift * side_px[..., None]
+    ))  # fmt: skip
+    camera = output.estimate.camera
+    zoom, shift = zoom.repeat(2, 1).flatten()[:, None], shift.repeat(2, 1, 1).flatten(0, 1)
+    own = WeakCamera(torch.cat([camera.scale[:, None] / zoom, camera.shift / zoom - 2 * shift], 1))
+    there = replace(output, estimate=replace(output.estimate, camera=own))
+    expected = video_terms(output, clip, body, weights, BOTH)
+    found = video_terms(there, moved, body, weights, BOTH)
+    assert expected.flow.min() > 0
+    assert_close(found.flow, expected.flow, rtol=1e-3, atol=1e-5)
+    assert not torch.isclose(
+        video_terms(output, moved, body, weights, BOTH).flow, expected.flow
+    ).any()

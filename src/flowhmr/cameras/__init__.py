@@ -1,6 +1,6 @@
 """Cameras, crops and the one home of the pixel-centre rule."""
 
-from flowhmr.cameras.crop import Crop, crop_from_box, square_box, warp_image
+from flowhmr.cameras.crop import Crop, between_crops, crop_from_box, square_box, warp_image
 from flowhmr.cameras.perspective import (
     PerspectiveCamera,
     translation_from_weak,
@@ -20,6 +20,7 @@ __all__ = [
     "Crop",
     "PerspectiveCamera",
     "WeakCamera",
+    "between_crops",
     "crop_from_box",
     "fit_weak_camera",
     "grid_from_px",

@@ -55,6 +55,21 @@ class Crop:
         return torch.cat([linear, shift[..., None]], -1)
 
 
+def between_crops(
+    points_px: Float[Tensor, "*b n c"], source: Crop, target: Crop
+) -> Float[Tensor, "*b n c"]:
+    """Pixels of one crop -> pixels of another crop of the same image.
+
+    Args:
+        points_px: (u, v), or (u, v, depth); depth in the unit of u and v, see `project_weak`.
+        source: whose pixels the points are in.
+        target: whose pixels are wanted; its leading axes broadcast with those of the points.
+    """
+    moved = target.to_crop(source.to_image(points_px[..., :2]))
+    zoom = (target.size_px / target.side_px) / (source.size_px / source.side_px)
+    return torch.cat([moved, points_px[..., 2:] * zoom[..., None, None]], -1)
+
+
 def square_box(
     box_px: Float[Tensor, "*b 4"], margin: float = 1.2
 ) -> tuple[Float[Tensor, "*b 2"], Float[Tensor, "*b"]]:

@@ -33,17 +33,21 @@ class PairConfig:
     gap: int = 1
     """Frames from the first to the second of a pair; 1 is best (of4hmr, Table 2)."""
     margin: float = 1.2
-    """Side of the crop over the longest side of the two boxes."""
+    """Side of a crop over the longest side of the person's box (flow: of the two boxes)."""
+    scale: float = 0.0
+    """Standard deviation of each frame's own zoom, drawn anew each time a pair is trained on."""
+    shift: float = 0.0
+    """Standard deviation of each frame's own crop centre, share of its side, drawn likewise."""
     flow_px: int = 256
-    """Width and height of the crop in which flow is estimated; it is then brought to the
+    """Width and height of the window in which flow is estimated; it is then brought to the
     network's size. Finer is better (of4hmr, Table 2)."""
 
 
 class PairBatches(torch.utils.data.Dataset):
     """Batch number ``i`` of unlabelled pairs of frames with the flow between them.
 
-    Both frames share one window, so that the flow of the crop is the flow of the image, scaled.
-    A batch follows from (seed, i) alone.
+    Each frame is cut around its own box, as single frames are; the flow between them belongs to
+    a window that holds both. A batch follows from (seed, i) alone.
 
     Args:
         sequences: one person's images each.
@@ -95,13 +99,16 @@ class PairBatches(torch.utils.data.Dataset):
         drawn = []
         for k in range(self.batch):
             rng = np.random.default_rng([self.seed, 3, number * self.batch + k])
-            drawn.append(int(rng.choice(len(self._pairs), p=self._share)))
-        return collate([self.pair(which) for which in drawn])
+            drawn.append(self.pair(int(rng.choice(len(self._pairs), p=self._share)), rng))
+        return collate(drawn)
 
-    def pair(self, which: int) -> Clip:
-        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real."""
+    def pair(self, which: int, rng: np.random.Generator | None = None) -> Clip:
+        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real.
+
+        With ``rng`` the frames' crops are varied as the source's config says.
+        """
         sequence, start = self._pairs[which]
-        clip = self.source.pair(self.sequences[sequence], start, self.size_px)
+        clip = self.source.pair(self.sequences[sequence], start, self.size_px, rng)
         return replace(clip, labels=None)
 
 
@@ -119,20 +126,44 @@ class FlowSource:
     ):
         self.config, self.flow_between = config, flow_between
 
-    def pair(self, sequence: Sequence, start: int, size_px: int) -> Clip:
-        """Frames ``start`` and ``start + gap`` in one window, with their flow."""
-        second = start + self.config.gap
-        crop = self._window(sequence.boxes_px[[start, second]], size_px)
-        images = sequence.images[start], sequence.images[second]
-        fine = replace(crop, size_px=max(self.config.flow_px, size_px))
+    def pair(
+        self,
+        sequence: Sequence,
+        start: int,
+        size_px: int,
+        rng: np.random.Generator | None = None,
+    ) -> Clip:
+        """Frames ``start`` and ``start + gap``, each in its own crop, with their flow.
+
+        With ``rng`` the crops are varied as the config says; the flow's window never is.
+        """
+        rows = [start, start + self.config.gap]
+        images, boxes_px = [sequence.images[row] for row in rows], sequence.boxes_px[rows]
+        window = self._window(boxes_px, size_px)
+        fine = replace(window, size_px=max(self.config.flow_px, size_px))
         flow = self.flow_between(*(warp_image(im, fine) for im in images))
         flow = resize_pair(flow, size_px, size_px)
-        frames = torch.stack([_channels_first(warp_image(im, crop)) for im in images])
-        both = collate([crop, crop])
+        crops = crop_from_box(boxes_px, size_px, self.config.margin)
+        if rng is not None:
+            crops = self._varied(crops, rng)
+        cut = [warp_image(im, pick(crops, k)) for k, im in enumerate(images)]
         labels = sequence.labels
         if labels is not None:
-            labels = labels_in_crop(pick(labels, torch.tensor([start, second])), both)
-        return Clip(frames, both, labels, map_tensors(flow, lambda t: t[None]))
+            labels = labels_in_crop(pick(labels, torch.tensor(rows)), crops)
+        return Clip(
+            torch.stack([_channels_first(image) for image in cut]),
+            crops,
+            labels,
+            flow=map_tensors(flow, lambda t: t[None]),
+            flow_crop=map_tensors(window, lambda t: t[None]),
+        )
+
+    def _varied(self, crops: Crop, rng: np.random.Generator) -> Crop:
+        zoom = torch.from_numpy(np.exp(self.config.scale * rng.standard_normal(2)))
+        shift = torch.from_numpy(self.config.shift * rng.standard_normal((2, 2)))
+        side_px = (crops.side_px * zoom).to(crops.side_px.dtype)
+        centre_px = crops.centre_px + (shift * side_px[:, None]).to(crops.centre_px.dtype)
+        return replace(crops, centre_px=centre_px, side_px=side_px)
 
     def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
         low = boxes_px[:, :2].amin(0)

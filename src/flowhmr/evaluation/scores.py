@@ -7,7 +7,7 @@ import torch
 
 from flowhmr.body import H36M_14, BodyModel, BodyParams
 from flowhmr.bodyflow import body_flow, swap_body_flow, vertex_flow
-from flowhmr.cameras import WeakCamera, project_weak
+from flowhmr.cameras import WeakCamera, between_crops, project_weak
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
 from flowhmr.flow import swap_pair
 from flowhmr.geometry import weighted_mean
@@ -50,7 +50,7 @@ class FlowScore:
     pairs: int
     """How many pairs were compared."""
     disagreement_px: float
-    """Mean distance of body flow and image flow at the visible vertices, pixels of a crop of 224;
+    """Mean distance of body flow and image flow at the visible vertices, pixels of a window of 224;
     consistent flow only."""
     image_flow_px: float
     """Mean length of the image flow there: what a body that never moves would score."""
@@ -89,17 +89,25 @@ def score_jitter(estimator: Estimator, clip: Clip, body: BodyModel) -> float:
 
 @torch.no_grad()
 def score_flow(estimator: Estimator, pairs: Iterable[Clip], body: BodyModel) -> FlowScore:
-    """Flow disagreement over pairs of frames ``[2]`` with flow ``[1]``, both ways averaged."""
+    """Flow disagreement over pairs of frames ``[2]`` with flow ``[1]``, both ways averaged.
+
+    Each frame is estimated in its own crop; the bodies are compared in the flow's window.
+    """
     apart: list[float] = []
     lengths: list[float] = []
     count = 0
     for clip in pairs:
         count += 1
-        if clip.flow is None:
+        if clip.flow is None or clip.flow_crop is None:
             raise ValueError("got a pair without flow; expected clips cut by a FlowSource")
-        size_px = clip.frames.shape[-1]
         estimate = estimator(clip)
-        verts_px = project_weak(body.mesh(estimate.params).verts, estimate.camera, size_px)
+        verts_px = project_weak(
+            body.mesh(estimate.params).verts, estimate.camera, clip.frames.shape[-1]
+        )
+        verts_px, size_px = (
+            between_crops(verts_px, clip.crop, clip.flow_crop),
+            clip.flow_crop.size_px,
+        )
         forward = body_flow(verts_px[:1], verts_px[1:], body.faces, size_px)
         unit = FLOW_UNIT_PX / size_px
         for moved, image in (

@@ -43,8 +43,10 @@ class Clip:
     labels: Labels | None
     """In pixels of the crop; ``[*b t]``."""
     flow: FlowPair | None
-    """Between neighbouring frames, pixels of the crop; ``[*b t-1]``; only where all frames of the
-    clip share one window."""
+    """Between neighbouring frames of the clip, pixels of ``flow_crop``; ``[*b t-1]``."""
+    flow_crop: Crop | None = None
+    """The windows ``[*b t-1]`` in which the flow was seen, the same for both its frames; None where
+    there is no flow."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from flowhmr.body import BodyModel, BodyParams
 from flowhmr.bodyflow import body_flow
-from flowhmr.cameras import WeakCamera, project_weak, sample_map
+from flowhmr.cameras import WeakCamera, between_crops, project_weak, sample_map
 from flowhmr.evaluation import Estimator
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import (
@@ -115,13 +115,17 @@ def video_terms(
     vertex_weights: Float[Tensor, "v"],
     config: TrainConfig,
 ) -> FlowTerms:
-    """The flow loss of a batch of pairs; ``output`` has both frames of each pair in a row."""
-    if clip.flow is None:
+    """The flow loss of a batch of pairs; ``output`` has both frames of each pair in a row.
+
+    Each frame is estimated in its own crop; both bodies are compared in the flow's window.
+    """
+    if clip.flow is None or clip.flow_crop is None:
         raise ValueError("got pairs without flow; expected batches of a PairBatches")
     size_px = clip.frames.shape[-1]
     estimate = output.estimate
     verts_px = project_weak(body.mesh(estimate.params).verts, estimate.camera, size_px)
-    moved = body_flow(verts_px[0::2], verts_px[1::2], body.faces, size_px)
+    in_window_px = between_crops(verts_px.unflatten(0, (-1, 2)), clip.crop, clip.flow_crop)
+    moved = body_flow(in_window_px[:, 0], in_window_px[:, 1], body.faces, clip.flow_crop.size_px)
     if config.on_body and output.surface is not None:
         seen = where_body(output.surface, verts_px[..., :2].detach(), size_px)
         moved = replace(moved, visible=moved.visible & seen[0::2] & seen[1::2])

@@ -9,7 +9,7 @@ import torch
 from flowhmr.body import open_body
 from flowhmr.data import AugmentConfig, StillBatches
 from flowhmr.losses import SupervisedWeights
-from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, save_hmr
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr, save_hmr
 from flowhmr.synth import PoolConfig, StillPool, mean_rotmats
 from flowhmr.training.config import OptimiserConfig, TrainConfig
 from flowhmr.training.loop import train
@@ -34,7 +34,9 @@ class PretrainConfig:
     """
 
     network: HmrConfig = BASELINE_NETWORK
-    """Architecture."""
+    """Architecture; of no account with ``start``, which brings its own."""
+    start: str = ""
+    """A network's file to go on from instead of from scratch."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
     """Labelled stills."""
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=10_000))
@@ -60,7 +62,7 @@ def pretrain(
     device: torch.device,
     on_pool: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Train a network from scratch (or timm's weights) on synthetic stills.
+    """Train a network on synthetic stills: from scratch, from timm's weights or from a network.
 
     Args:
         config: the run.
@@ -71,14 +73,21 @@ def pretrain(
 
     Returns:
         The network's file in the run folder.
+
+    Raises:
+        NetworkFileError: ``config.start`` is not one of our networks.
+        BodyIdentityError: it is of another body.
     """
     body = open_body()
     torch.manual_seed(config.train.seed)
-    network = Hmr(
-        config.network, MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
-    )
+    if config.start:
+        network = load_hmr(Path(config.start))
+        body.check_identity("network", network.body_id)
+    else:
+        mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
+        network = Hmr(config.network, mean)
     pool = StillPool(config.pool, cache, on_progress=on_pool)
-    size_px = config.network.backbone.size_px
+    size_px = network.config.backbone.size_px
     train_config = config.train
     stills = StillBatches(
         pool, size_px, train_config.batch, config.augment, train_config.seed, train_config.steps
