@@ -173,7 +173,7 @@ def test_demo_shows_before_and_after(flowhmr, network, monkeypatch):
     """With the tiny network in the place of the shipped one."""
     monkeypatch.setattr(shared, "BASELINE", network)
     answer = flowhmr(
-        "demo", "--out", "demo", "--synthetic", "1", "--benchmark.count", "1",
+        "demo", "--out", "demo", "--benchmark.count", "1",
         "--benchmark.clips.frames", "4", *SMALL_POOL, *SHORT, "--config.train.batch", "4",
     )  # fmt: skip
     assert answer.status == 0, answer.err

@@ -113,7 +113,7 @@ def test_flow_that_is_not_finite_is_refused(shifted_frames: Frames) -> None:
 
 
 def test_texts_name_estimators() -> None:
-    assert flow_estimator("dis") == DisFlow("medium")
+    assert flow_estimator("dis") == DisFlow("fine")
     assert flow_estimator("dis:fast") == DisFlow("fast")
     assert flow_estimator("raft", device="cpu") == RaftFlow("large", device="cpu")
     assert flow_estimator("raft:small") == RaftFlow("small")
@@ -125,7 +125,7 @@ def test_texts_name_estimators() -> None:
     [
         ("farneback", "got 'farneback'; expected dis, dis:PRESET, raft"),
         ("dis:fast:1", "expected dis, dis:PRESET, raft"),
-        ("dis:slow", "got 'slow'; expected one of ultrafast, fast, medium"),
+        ("dis:slow", "got 'slow'; expected one of ultrafast, fast, medium, fine"),
         ("raft:huge", "got 'huge'; expected one of large, small"),
     ],
 )

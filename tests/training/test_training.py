@@ -1,5 +1,6 @@
 """The loop: it learns, it can be killed, it does not depend on workers."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
@@ -220,6 +222,20 @@ def test_other_settings_do_not_continue_a_run(tmp_path, pool, video):
         run(changed, tmp_path, pool, video)
 
 
+def test_a_setting_younger_than_the_checkpoint_has_its_default(tmp_path, pool, video):
+    config = replace(BOTH, steps=2)
+    whole = run(config, tmp_path / "whole", pool, video)
+    run(config, tmp_path / "old", pool, video)
+    path = tmp_path / "old" / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    kept = {k: v for k, v in json.loads(metadata["config"]).items() if k != "frozen"}
+    save_file(tensors, path, metadata | {"config": json.dumps(kept)})
+    assert same(run(config, tmp_path / "old", pool, video), whole)
+    with pytest.raises(CheckpointError, match="other frozen"):
+        run(replace(config, frozen=True), tmp_path / "old", pool, video)
+
+
 def test_the_length_may_change_until_the_learning_rate_falls(tmp_path, pool, video):
     short = replace(BOTH, steps=4, optimiser=replace(BOTH.optimiser, decay=0))
     longer = replace(BOTH, steps=7, optimiser=replace(BOTH.optimiser, decay=3))
@@ -373,3 +389,15 @@ def test_the_flow_loss_is_that_of_the_image_wherever_the_crops_are(pool, video):
     assert not torch.isclose(
         video_terms(output, moved, body, weights, BOTH).flow, expected.flow
     ).any()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_leaves_batch_norm_as_it_was_in_the_labelled_pass_too(tmp_path, pool, video, frozen):
+    start = network()
+    config = replace(BOTH, frozen=frozen, optimiser=OptimiserConfig(1e-3))
+    after = run(config, tmp_path, pool, video, start).state_dict()
+    before = start.state_dict()
+    statistics = [k for k in before if "running" in k]
+    assert statistics
+    assert all(torch.equal(after[k], before[k]) for k in statistics) == frozen
+    assert any(not torch.equal(after[k], before[k]) for k in before if k not in statistics)

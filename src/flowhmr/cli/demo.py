@@ -39,7 +39,6 @@ from flowhmr.evaluation import Report, score_flow, score_jitter
 from flowhmr.geometry import pick
 from flowhmr.networks import Hmr, load_hmr
 from flowhmr.records import Sequence, Track
-from flowhmr.synth import ClipConfig, render_clip
 from flowhmr.training import RefineConfig, estimator_of, flow_source, refine
 from flowhmr.view import Figure, contact_sheet, write_page
 
@@ -55,10 +54,8 @@ class Arguments:
     """Folder for everything it writes."""
     config: RefineConfig = field(default_factory=RefineConfig)
     """The refinement."""
-    synthetic: int = 48
-    """Clips of synthetic video refined on beside the real clip."""
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
-    """Synthetic test video."""
+    """Synthetic test video: refined on without its labels, and scored with them."""
     cache: Path = field(default_factory=default_cache)
     """Where flow and stills are kept."""
     device: str = "auto"
@@ -87,9 +84,8 @@ def run(arguments: Arguments) -> None:
         tracks = people_of(video, people, device)
     real = sequences_of(clip_path, tracks, arguments.config.pairs.flow_px)
     console.print(f"real clip: {clip_path.name}, {sum(map(len, real))} frames, no annotation used")
-    clips = ClipConfig(split="train", seed=1)
-    video = real + [render_clip(clips, i, body) for i in range(arguments.synthetic)]
     tests = benchmark_sequences(arguments.benchmark, body)
+    video = real + [replace(sequence, labels=None) for sequence in tests]
 
     console.print("scoring the shipped network")
     before = _score("before", network, body, real, tests, arguments, device)
@@ -111,9 +107,10 @@ def run(arguments: Arguments) -> None:
         "flowhmr demo: a body estimator refined with the motion in a video",
         [
             f"The shipped network was refined for {arguments.config.train.steps} steps on the "
-            f"optical flow of {len(video)} clips without annotation (one real, the rest "
-            "synthetic) and on synthetic labelled stills. The synthetic test video shows other "
-            f"people, motions and scenes. All of it took {minutes:.1f} minutes on this machine.",
+            f"optical flow of {len(video)} clips without annotation (one real; the rest are the "
+            "synthetic test video, whose labels serve the scores only) and on labelled stills of "
+            "other synthetic people, motions and scenes. All of it took "
+            f"{minutes:.1f} minutes on this machine.",
             table,
             Figure(overlay, "The refined network's bodies over the real clip."),
             Figure(sheet, "The same frames before and after."),

@@ -13,7 +13,7 @@ _FORMS = "dis, dis:PRESET, raft, raft:VARIANT or raft:VARIANT:FILE"
 def flow_estimator(spec: str, device: torch.device | str | None = None) -> FlowEstimator:
     """The estimator that a text names.
 
-    ``dis`` and ``dis:PRESET`` (ultrafast, fast, medium); ``raft``, ``raft:VARIANT`` (large,
+    ``dis`` and ``dis:PRESET`` (ultrafast, fast, medium, fine); ``raft``, ``raft:VARIANT`` (large,
     small) and ``raft:VARIANT:FILE`` with local weights. ``device`` is where RAFT computes.
 
     Raises:

@@ -47,6 +47,10 @@ class TrainConfig:
     """w_of of Eq. 4."""
     flow_loss: FlowLossConfig = field(default_factory=FlowLossConfig)
     """How body flow and image flow are compared."""
+    frozen: bool = False
+    """Run the labelled crops as the video's: batch norm as at test time, its statistics left alone,
+    no dropout. Else the two losses train two functions that share weights, and the flow loss is
+    free to harm the one that is used at test time."""
     on_body: bool = True
     """Compare flows only where the network itself sees a body (its surface map, if it has one) in
     both frames: a vertex beside the limb would read the background's flow."""

@@ -1,7 +1,7 @@
 """The training loop: pre-training, refinement and fitting are one loop with different parts."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, replace
 
 import cv2
@@ -70,7 +70,8 @@ def train(
 
         if labelled is not None:
             clip = to_device(next(labelled), device)
-            with state.autocast():
+            labelled_pass = frozen_statistics if config.frozen else nullcontext
+            with labelled_pass(state.network), state.autocast():
                 output = state.network(clip.frames[:, 0])
             if clip.labels is None:
                 raise ValueError("got stills without labels; expected batches of a StillBatches")

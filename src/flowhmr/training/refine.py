@@ -25,13 +25,14 @@ from flowhmr.training.run import Run, provenance
 FAR_PAIRS = PairConfig(gap=6)
 FLOW_LOSS = FlowLossConfig(residual="charbonnier", max_flow=100 / 224)
 REFINE_LOOP = TrainConfig(
-    steps=300,
+    steps=200,
     batch=32,
     pairs=16,
     optimiser=OptimiserConfig(1e-4, average=0.99, clip_norm=0.5),
     supervised=BASELINE_WEIGHTS,
     flow=FlowWeights(0.01),
     flow_loss=FLOW_LOSS,
+    frozen=True,
 )
 FIT_LOOP = TrainConfig(
     steps=300,
@@ -55,7 +56,7 @@ class RefineConfig:
     pairs: PairConfig = FAR_PAIRS
     """How pairs of video frames are cut."""
     flow: str = "dis"
-    """Flow estimator: dis, dis:fast, raft, raft:small, raft:large:FILE."""
+    """Flow estimator: dis, dis:medium, raft, raft:small, raft:large:FILE."""
     train: TrainConfig = REFINE_LOOP
     """The loop."""
 

@@ -110,7 +110,9 @@ class TrainState:
                 "it to start again"
             ) from error
         step = int(metadata["step"])
-        then, now = json.loads(metadata["config"]), json.loads(json.dumps(asdict(self.config)))
+        # A setting younger than the checkpoint: its default is what was done before there was one.
+        then = _plain(TrainConfig()) | json.loads(metadata["config"])
+        now = _plain(self.config)
         if step <= min(_falls_from(then), _falls_from(now)):
             # Up to here the learning rate has been the same whatever the length.
             then |= {"steps": now["steps"]}
@@ -142,6 +144,11 @@ class TrainState:
 
 # Settings that do not change what is computed.
 _MAY_CHANGE = ("threads", "workers", "checkpoint_every", "log_every")
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """As it comes back from a checkpoint."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def _falls_from(config: dict[str, Any]) -> int:
