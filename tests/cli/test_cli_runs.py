@@ -168,6 +168,28 @@ def test_info_names_licences(flowhmr):
         assert licence in answer.out
 
 
+def test_pretrain_makes_a_network_and_goes_on_from_one(flowhmr, network):
+    """From ``start`` the architecture is that network's, whatever ``network`` says."""
+    loop = [*SMALL_POOL, *SHORT, "--config.train.pairs", "0", "--config.train.batch", "4"]
+    small = ["--config.network.backbone.name", "mobilenetv3_small_050"]
+    small += ["--config.network.backbone.size-px", "48", "--config.network.hidden", "16"]
+    answer = flowhmr("pretrain", "--run", "scratch", *loop, *small)
+    assert answer.status == 0, answer.err
+    first = Path("scratch/network.safetensors")
+    assert f"flowhmr evaluate --network {first}" in answer.out
+    for start, hidden in ((first, 16), (network, 32)):
+        folder = f"from-{hidden}"
+        answer = flowhmr("pretrain", "--run", folder, *loop, "--config.start", start)
+        assert answer.status == 0, answer.err
+        after = Path(folder, "network.safetensors")
+        assert load_hmr(after).config.hidden == hidden
+        assert 0 < moved(start, after) < 0.1
+        assert json.loads(Path(folder, "config.json").read_text())["command"]["start"] == str(start)
+    answer = flowhmr("pretrain", "--run", "r", *loop, "--config.start", "nowhere.safetensors")
+    assert answer.status == 1
+    assert "no such file" in answer.err
+
+
 @pytest.mark.slow
 def test_demo_shows_before_and_after(flowhmr, network, monkeypatch):
     """With the tiny network in the place of the shipped one."""

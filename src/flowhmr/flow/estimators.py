@@ -76,7 +76,8 @@ class DisFlow:
 
     def _method(self) -> cv2.DISOpticalFlow:
         opencv = "MEDIUM" if self.preset == "fine" else self.preset.upper()
-        method = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{opencv}"))
+        number = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{opencv}")
+        method = cv2.DISOpticalFlow.create(number)
         if self.preset == "fine":
             method.setFinestScale(0)
             method.setVariationalRefinementIterations(0)
