@@ -34,10 +34,6 @@ class PairConfig:
     """Frames from the first to the second of a pair; 1 is best (of4hmr, Table 2)."""
     margin: float = 1.2
     """Side of a crop over the longest side of the person's box (flow: of the two boxes)."""
-    scale: float = 0.0
-    """Standard deviation of each frame's own zoom, drawn anew each time a pair is trained on."""
-    shift: float = 0.0
-    """Standard deviation of each frame's own crop centre, share of its side, drawn likewise."""
     flow_px: int = 256
     """Width and height of the window in which flow is estimated; it is then brought to the
     network's size. Finer is better (of4hmr, Table 2)."""
@@ -99,16 +95,13 @@ class PairBatches(torch.utils.data.Dataset):
         drawn = []
         for k in range(self.batch):
             rng = np.random.default_rng([self.seed, 3, number * self.batch + k])
-            drawn.append(self.pair(int(rng.choice(len(self._pairs), p=self._share)), rng))
-        return collate(drawn)
+            drawn.append(int(rng.choice(len(self._pairs), p=self._share)))
+        return collate([self.pair(which) for which in drawn])
 
-    def pair(self, which: int, rng: np.random.Generator | None = None) -> Clip:
-        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real.
-
-        With ``rng`` the frames' crops are varied as the source's config says.
-        """
+    def pair(self, which: int) -> Clip:
+        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real."""
         sequence, start = self._pairs[which]
-        clip = self.source.pair(self.sequences[sequence], start, self.size_px, rng)
+        clip = self.source.pair(self.sequences[sequence], start, self.size_px)
         return replace(clip, labels=None)
 
 
@@ -126,17 +119,8 @@ class FlowSource:
     ):
         self.config, self.flow_between = config, flow_between
 
-    def pair(
-        self,
-        sequence: Sequence,
-        start: int,
-        size_px: int,
-        rng: np.random.Generator | None = None,
-    ) -> Clip:
-        """Frames ``start`` and ``start + gap``, each in its own crop, with their flow.
-
-        With ``rng`` the crops are varied as the config says; the flow's window never is.
-        """
+    def pair(self, sequence: Sequence, start: int, size_px: int) -> Clip:
+        """Frames ``start`` and ``start + gap``, each in its own crop, with their flow."""
         rows = [start, start + self.config.gap]
         images, boxes_px = [sequence.images[row] for row in rows], sequence.boxes_px[rows]
         window = self._window(boxes_px, size_px)
@@ -144,8 +128,6 @@ class FlowSource:
         flow = self.flow_between(*(warp_image(im, fine) for im in images))
         flow = resize_pair(flow, size_px, size_px)
         crops = crop_from_box(boxes_px, size_px, self.config.margin)
-        if rng is not None:
-            crops = self._varied(crops, rng)
         cut = [warp_image(im, pick(crops, k)) for k, im in enumerate(images)]
         labels = sequence.labels
         if labels is not None:
@@ -157,13 +139,6 @@ class FlowSource:
             flow=map_tensors(flow, lambda t: t[None]),
             flow_crop=map_tensors(window, lambda t: t[None]),
         )
-
-    def _varied(self, crops: Crop, rng: np.random.Generator) -> Crop:
-        zoom = torch.from_numpy(np.exp(self.config.scale * rng.standard_normal(2)))
-        shift = torch.from_numpy(self.config.shift * rng.standard_normal((2, 2)))
-        side_px = (crops.side_px * zoom).to(crops.side_px.dtype)
-        centre_px = crops.centre_px + (shift * side_px[:, None]).to(crops.centre_px.dtype)
-        return replace(crops, centre_px=centre_px, side_px=side_px)
 
     def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
         low = boxes_px[:, :2].amin(0)
