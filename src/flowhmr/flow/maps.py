@@ -84,7 +84,9 @@ def sample_masked_flow(
 
 def inside_map(points_px: Float[Tensor, "*b 2"], height: int, width: int) -> Bool[Tensor, "*b"]:
     """Which points lie on the image, its edge included; points that are not finite do not."""
-    return ((points_px >= 0) & (points_px <= points_px.new_tensor([width, height]))).all(-1)
+    # Comparing and reducing over an axis of two is several times slower.
+    x, y = points_px.unbind(-1)
+    return (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
 
 
 def _resize_mask(

@@ -95,7 +95,7 @@ def _one_way(
 ) -> _OneWay:
     """Eq. 1 for one direction, with the threshold and the scale of section 5."""
     weights = vertex_weights * flows.counted
-    # torch.norm over an axis of two is ten times slower.
+    # Norms and sums over an axis of two are several times slower.
     length_px = torch.hypot(*flows.image_px.unbind(-1))
     mean_px = weighted_mean(length_px, weights, -1)
     longest_px = torch.where(flows.counted, length_px, length_px.new_zeros(())).amax(-1)
@@ -104,8 +104,9 @@ def _one_way(
         mean_px.clamp(min=config.floor * size_px) if config.scaled else torch.ones_like(mean_px)
     )
     # Masked before squaring: where the image flow is NaN, so would be the gradient.
-    apart_px = torch.where(flows.counted[..., None], flows.body_px - flows.image_px, 0.0)
-    squares = apart_px.square().sum(-1)
+    apart_px = (flows.body_px - flows.image_px).unbind(-1)
+    x, y = (torch.where(flows.counted, a, a.new_zeros(())) for a in apart_px)
+    squares = x.square() + y.square()
     relative = squares / unit_px.square()[:, None]
     if config.residual == "charbonnier":
         relative = 2 * (torch.sqrt(1 + relative) - 1)
