@@ -3,9 +3,9 @@
     python benchmarks/flow_loss.py [--json PATH] [--rounds N]
 
 For a batch of frames: projection, the way to the flow's window, exact visibility, reading the flow
-and the loss, forward and backward from the vertices; against a training step of HMR (forward, backward, Adam) on
-the same frames, in turns, in one process. Targets: at most 1 % of a ResNet-50 224 px step and 4 %
-of a ResNet-18 128 px one.
+and the loss, forward and backward from the vertices; against a training step of HMR (forward,
+backward, Adam) on the same frames, in turns, in one process. Targets: at most 1 % of a ResNet-50
+224 px step and 4 % of a ResNet-18 128 px one.
 """
 
 import argparse

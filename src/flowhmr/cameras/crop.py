@@ -65,9 +65,13 @@ def between_crops(
         source: whose pixels the points are in.
         target: whose pixels are wanted; its leading axes broadcast with those of the points.
     """
-    moved = target.to_crop(source.to_image(points_px[..., :2]))
+    linear = (target.linear() @ torch.linalg.inv(source.linear()))[..., None]
+    origin_px = target.to_crop(source.to_image(torch.zeros_like(source.centre_px)[..., None, :]))
     zoom = (target.size_px / target.side_px) / (source.size_px / source.side_px)
-    return torch.cat([moved, points_px[..., 2:] * zoom[..., None, None]], -1)
+    # Written out: products with matrices of two by two are several times slower.
+    u, v, *depth = points_px.unbind(-1)
+    rows = [linear[..., i, 0, :] * u + linear[..., i, 1, :] * v + origin_px[..., i] for i in (0, 1)]
+    return torch.stack([*rows, *(d * zoom[..., None] for d in depth)], -1)
 
 
 def square_box(
