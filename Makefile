@@ -29,7 +29,7 @@ test-fast: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup
 	PYTHON=$(BIN)/python VENV=$(VENV)-bench sh benchmarks/run.sh
