@@ -12,7 +12,8 @@ strong   (with --strong) the same with five times the weight;
 other    (with --other) as flow, on other video: synthetic clips of the training motions.
 
 Scored on the synthetic test video (motions, people and scenes of no labelled still) and on the real
-clip, whose annotation nobody has. Finished runs are not done again. About 7 minutes a seed on two cores.
+clip, whose annotation nobody has. Finished runs are not done again. About 7 minutes a seed on two
+cores.
 """
 
 import argparse
