@@ -172,6 +172,17 @@ def test_twice_the_gap_is_twice_the_flow():
     assert_close(flows[1].mean((0, 1)), 2 * flows[0].mean((0, 1)), atol=0.1, rtol=0)
 
 
+@pytest.mark.parametrize(("step_px", "frames_apart"), [(0.0, 6), (1.6, 4), (3.0, 2), (9.0, 1)])
+def test_what_moves_fast_is_paired_closer_together(step_px, frames_apart):
+    # The window is 72 px wide: a reach of 0.1 is 7.2 px.
+    source = FlowSource(PairConfig(gap=6, reach=0.1, flow_px=144), DIS)
+    pair = source.pair(sliding((step_px, 0.0), frames=7), 0, SIZE)
+    moved_px = flow_of(pair).forward[0, 12:-12, 12:-12, 0].median()
+    assert float(moved_px) == pytest.approx(frames_apart * step_px * SIZE / 72, abs=0.8)
+    last = warp_image(sliding((step_px, 0.0), frames=7).images[frames_apart], pick(pair.crop, 1))
+    assert np.array_equal(pair.frames[1].numpy(), last.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize(("flow_px", "seen_px"), [(20, SIZE), (100, 100)])
 def test_flow_is_estimated_no_coarser_than_the_crop(clip, flow_px, seen_px):
     seen = []

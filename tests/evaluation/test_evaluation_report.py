@@ -10,7 +10,7 @@ from flowhmr.evaluation import METRICS, PROTOCOL, ClipScore, Report, compare_mar
 
 def score(name: str, person: str, frames: int, mpjpe: float, accel: float) -> ClipScore:
     """A clip's scores; the others follow from the two."""
-    return ClipScore(name, person, frames, mpjpe, mpjpe / 2, mpjpe * 2, accel, accel / 2)
+    return ClipScore(name, person, frames, mpjpe, mpjpe / 2, mpjpe * 2, accel, accel / 2, mpjpe / 8)
 
 
 CLIPS = (
@@ -82,7 +82,7 @@ def test_markdown_has_the_mean_people_and_clips():
     assert table[""] == ["frames", *METRICS.values()]
     assert table["**all**"] == ["52", *(f"{REPORT.mean(m):.1f}" for m in METRICS)]
     assert table["person ann"][:2] == ["40", "70.0"]
-    assert table["sit"] == ["12", "50.0", "25.0", "100.0", "1.0", "0.5"]
+    assert table["sit"] == ["12", "50.0", "25.0", "100.0", "1.0", "0.5", "6.2"]
     assert list(rows(REPORT.to_markdown(rows=False))) == ["", "**all**"]
     assert "**net** on test set" in REPORT.to_markdown()
 
@@ -99,4 +99,4 @@ def test_estimators_stand_in_rows_beside_each_other():
     table = rows(compare_markdown([REPORT, other]))
     assert list(table) == ["", "net", "mean pose"]
     assert table[""] == list(METRICS.values())
-    assert table["mean pose"] == ["50.0", "25.0", "100.0", "1.0", "0.5"]
+    assert table["mean pose"] == ["50.0", "25.0", "100.0", "1.0", "0.5", "6.2"]

@@ -118,7 +118,9 @@ def twin(body: BodyFlow, image: FlowPair, weights: Tensor, config: FlowLossConfi
             weight_sum += weight
         if weight_sum == 0 or longest > config.max_flow * SIZE:
             return 0.0
-        unit = max(length_sum / weight_sum, config.floor * SIZE) if config.scaled else 1.0
+        unit = config.unit * SIZE
+        if config.scaled:
+            unit = max(length_sum / weight_sum, unit)
         values.append(error_sum / weight_sum / unit**2)
     return sum(values) / 2
 
@@ -260,7 +262,7 @@ def test_inconsistent_flow_does_not_count(residual, poison):
     assert gradient[:, ~right].all()
 
 
-# --- scale and floor
+# --- scale and unit
 
 
 @EITHER
@@ -288,13 +290,16 @@ def test_the_scale_is_the_squared_mean_flow_of_each_direction():
     assert_close(found, ((forward + backward) / 2)[None])
 
 
-def test_still_pairs_are_divided_by_the_floor():
+def test_still_pairs_and_plain_ones_are_measured_in_the_unit():
     body = random_body()
-    config = replace(PAPER, floor=2 / SIZE)
+    moves, seen = body.displacement_px[0], body.visible[0]
     for speed in (0.0, 1e-3):
         flow = torch.tensor([[speed, 0.0]])
-        squares = loss(body, constant_pair(flow), replace(PAPER, scaled=False))
-        assert_close(loss(body, constant_pair(flow), config), squares / 2**2)
+        there, back = (d[seen].square().sum(-1).mean() for d in (moves - flow, -moves - flow))
+        for scaled in (False, True):
+            config = replace(PAPER, unit=2 / SIZE, scaled=scaled)
+            found = loss(body, constant_pair(flow, flow), config)
+            assert_close(found, ((there + back) / 2 / 2**2)[None])
 
 
 # --- weights and residuals

@@ -26,12 +26,20 @@ def frame_crops(sequence: Sequence, size_px: int, margin: float = 1.2) -> Clip:
     return Clip(torch.stack(frames), crops, labels, flow=None)
 
 
+FAST = 0.95
+"""Quantile of the flow's length in a window that stands for the fast limbs of the person in it."""
+
+
 @dataclass(frozen=True)
 class PairConfig:
     """How pairs are cut."""
 
     gap: int = 1
-    """Frames from the first to the second of a pair; 1 is best (of4hmr, Table 2)."""
+    """Frames from the first to the second of a pair, with ``reach`` at most; 1 is best (of4hmr,
+    Table 2)."""
+    reach: float = 0.0
+    """Where things move fast, bring the two frames of a pair closer together, so that they move
+    by about this share of the window's width at most: beyond a tenth, flow is lost. 0: never."""
     margin: float = 1.2
     """Side of a crop over the longest side of the person's box (flow: of the two boxes)."""
     flow_px: int = 256
@@ -121,12 +129,9 @@ class FlowSource:
 
     def pair(self, sequence: Sequence, start: int, size_px: int) -> Clip:
         """Frames ``start`` and ``start + gap``, each in its own crop, with their flow."""
-        rows = [start, start + self.config.gap]
+        rows = [start, start + self._gap(sequence, start, size_px)]
         images, boxes_px = [sequence.images[row] for row in rows], sequence.boxes_px[rows]
-        window = self._window(boxes_px, size_px)
-        fine = replace(window, size_px=max(self.config.flow_px, size_px))
-        flow = self.flow_between(*(warp_image(im, fine) for im in images))
-        flow = resize_pair(flow, size_px, size_px)
+        window, flow = self._flow(sequence, rows, size_px)
         crops = crop_from_box(boxes_px, size_px, self.config.margin)
         cut = [warp_image(im, pick(crops, k)) for k, im in enumerate(images)]
         labels = sequence.labels
@@ -139,6 +144,23 @@ class FlowSource:
             flow=map_tensors(flow, lambda t: t[None]),
             flow_crop=map_tensors(window, lambda t: t[None]),
         )
+
+    def _gap(self, sequence: Sequence, start: int, size_px: int) -> int:
+        """How far the second frame may be for flow to hold, from what moves at ``start``."""
+        if self.config.gap == 1 or not self.config.reach:
+            return self.config.gap
+        _, flow = self._flow(sequence, [start, start + 1], size_px)
+        # Of a limb in the window, not of the window; but not of a few lost pixels.
+        fast_px = float(flow.forward.norm(dim=-1).flatten().quantile(FAST))
+        furthest = self.config.reach * size_px / max(fast_px, 1e-6)
+        return int(min(max(furthest, 1), self.config.gap))
+
+    def _flow(self, sequence: Sequence, rows: list[int], size_px: int) -> tuple[Crop, FlowPair]:
+        """The window that holds both frames' person, and the flow in it."""
+        window = self._window(sequence.boxes_px[rows], size_px)
+        fine = replace(window, size_px=max(self.config.flow_px, size_px))
+        flow = self.flow_between(*(warp_image(sequence.images[row], fine) for row in rows))
+        return window, resize_pair(flow, size_px, size_px)
 
     def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
         low = boxes_px[:, :2].amin(0)

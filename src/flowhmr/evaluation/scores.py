@@ -16,9 +16,12 @@ from flowhmr.records import Clip, Estimate, TestClip
 Estimator = Callable[[Clip], Estimate]
 """Takes a clip ``[t]``, gives its bodies and cameras ``[t]``."""
 
-PROTOCOL = "14 common joints, root mid-hip, per-frame similarity for PA, mm; acceleration per clip"
+PROTOCOL = (
+    "14 common joints, root mid-hip, per-frame similarity for PA, mm; acceleration per clip; "
+    "the chain's 24 joints in 2D"
+)
 ROOT = (H36M_14.index("left_hip"), H36M_14.index("right_hip"))
-FLOW_UNIT_PX = 224
+UNIT_PX = 224
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ClipScore:
     """mm/frame^2, distance of the estimate's acceleration from the truth's."""
     accel: float
     """mm/frame^2, length of the estimate's own acceleration (jitter)."""
+    keypoints: float
+    """Distance of the estimate's joints from the truth in the picture, pixels of a crop of 224."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,10 @@ def score_clip(estimator: Estimator, test: TestClip, body: BodyModel) -> ClipSco
     labels = test.clip.labels
     if labels is None:
         raise ValueError(f"{test.name}: got a clip without labels; expected one with 3D labels")
-    mesh, truth = body.mesh(estimator(test.clip).params), body.mesh(labels.params)
+    estimate = estimator(test.clip)
+    mesh, truth = body.mesh(estimate.params), body.mesh(labels.params)
+    size_px = test.clip.frames.shape[-1]
+    seen_px = project_weak(mesh.joints, estimate.camera, size_px)[..., :2]
     joints_m, target_m = body.keypoints(mesh, H36M_14), body.keypoints(truth, H36M_14)
     hips, target_hips = (j[:, list(ROOT)].mean(1) for j in (joints_m, target_m))
     own = acceleration(joints_m - hips[:, None])
@@ -75,6 +83,7 @@ def score_clip(estimator: Estimator, test: TestClip, body: BodyModel) -> ClipSco
         pve=float(pve(mesh.verts, truth.verts, hips, target_hips).mean()),
         accel_error=float(acceleration_error(joints_m, target_m, ROOT).mean()),
         accel=float(own.norm(dim=-1).mean()),
+        keypoints=UNIT_PX / size_px * float((seen_px - labels.keypoints_px).norm(dim=-1).mean()),
     )
 
 
@@ -109,7 +118,7 @@ def score_flow(estimator: Estimator, pairs: Iterable[Clip], body: BodyModel) -> 
             clip.flow_crop.size_px,
         )
         forward = body_flow(verts_px[:1], verts_px[1:], body.faces, size_px)
-        unit = FLOW_UNIT_PX / size_px
+        unit = UNIT_PX / size_px
         for moved, image in (
             (forward, clip.flow),
             (swap_body_flow(forward), swap_pair(clip.flow)),

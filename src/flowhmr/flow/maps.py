@@ -77,7 +77,9 @@ def sample_masked_flow(
     flow: Float[Tensor, "b h w 2"], mask: Bool[Tensor, "b h w"], points_px: Float[Tensor, "b n 2"]
 ) -> tuple[Float[Tensor, "b n 2"], Bool[Tensor, "b n"]]:
     """`sample_flow` and `sample_mask` in one pass."""
-    sampled = sample_map(cat([flow, (~mask)[..., None].to(flow.dtype)], -1), points_px)
+    # Channel by channel: interleaving three of them is several times slower.
+    channels = cat([flow.movedim(-1, 1), (~mask)[:, None].to(flow.dtype)], 1)
+    sampled = sample_map(channels.movedim(1, -1), points_px)
     trusted = sampled[..., 2] < _NEGLIGIBLE_SHARE
     return sampled[..., :2], trusted & inside_map(points_px, *mask.shape[1:])
 

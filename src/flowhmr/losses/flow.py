@@ -9,7 +9,6 @@ from torch import Tensor
 
 from flowhmr.bodyflow import BodyFlow, VertexFlow, swap_body_flow, vertex_flow
 from flowhmr.flow import FlowPair, swap_pair
-from flowhmr.geometry import weighted_mean
 
 
 @dataclass(frozen=True)
@@ -18,15 +17,16 @@ class FlowLossConfig:
 
     residual: Literal["squared", "charbonnier"] = "squared"
     """``squared``: the paper's. ``charbonnier``: grows linearly for vertices that disagree by
-    more than the flow's own size, so that those which miss the limb weigh less."""
+    more than what they are measured in, so that those which miss the limb weigh less."""
     max_flow: float = 50 / 224
     """Pairs in which a visible vertex reads a longer image flow are dropped: cuts, occlusions.
     The published code has 50 px in crops of 224."""
     scaled: bool = True
-    """Divide by the squared mean image flow over the visible vertices."""
-    floor: float = 1 / 224
-    """Least mean flow to divide by: in still pairs the flow is noise, which a division by it
-    would blow up."""
+    """Measure disagreement in the pair's mean image flow over the visible vertices: the same in
+    slow and in fast video, so that a pixel counts less in fast video."""
+    unit: float = 1 / 224
+    """Without ``scaled``, what disagreement is measured in; with it, the least mean flow to divide
+    by: in still pairs the flow is noise, which a division by it would blow up."""
     consistent: bool = True
     """Leave out vertices whose image flow fails the forward-backward check."""
 
@@ -95,24 +95,29 @@ def _one_way(
 ) -> _OneWay:
     """Eq. 1 for one direction, with the threshold and the scale of section 5."""
     weights = vertex_weights * flows.counted
-    # Norms and sums over an axis of two are several times slower.
-    length_px = torch.hypot(*flows.image_px.unbind(-1))
-    mean_px = weighted_mean(length_px, weights, -1)
-    longest_px = torch.where(flows.counted, length_px, length_px.new_zeros(())).amax(-1)
-    kept = flows.counted.any(-1) & (longest_px <= config.max_flow * size_px)
-    unit_px = (
-        mean_px.clamp(min=config.floor * size_px) if config.scaled else torch.ones_like(mean_px)
-    )
-    # Masked before squaring: where the image flow is NaN, so would be the gradient.
-    apart_px = (flows.body_px - flows.image_px).unbind(-1)
-    x, y = (torch.where(flows.counted, a, a.new_zeros(())) for a in apart_px)
+    total = weights.sum(-1, keepdim=True)
+    shares = weights / torch.where(total > 0, total, torch.ones_like(total))
+    # Component by component: norms and sums over an axis of two are several times slower. Where
+    # it does not count, image flow may be NaN, and NaN times nothing is NaN.
+    nothing = flows.image_px.new_zeros(())
+    image_px = [torch.where(flows.counted, a, nothing) for a in flows.image_px.unbind(-1)]
+    length_px = torch.hypot(*image_px)
+    mean_px = _mean(length_px, shares)
+    kept = flows.counted.any(-1) & (length_px.amax(-1) <= config.max_flow * size_px)
+    least_px = torch.full_like(mean_px, config.unit * size_px)
+    unit_px = torch.maximum(mean_px, least_px) if config.scaled else least_px
+    x, y = (b - a for b, a in zip(flows.body_px.unbind(-1), image_px, strict=True))
     squares = x.square() + y.square()
     relative = squares / unit_px.square()[:, None]
     if config.residual == "charbonnier":
         relative = 2 * (torch.sqrt(1 + relative) - 1)
     return _OneWay(
-        values=weighted_mean(relative, weights, -1),
+        values=_mean(relative, shares),
         kept=kept,
-        disagreement_px=weighted_mean(squares.detach().sqrt(), weights, -1),
+        disagreement_px=_mean(squares.detach().sqrt(), shares),
         image_flow_px=mean_px,
     )
+
+
+def _mean(values: Float[Tensor, "b v"], shares: Float[Tensor, "b v"]) -> Float[Tensor, "b"]:
+    return torch.linalg.vecdot(values, shares)
