@@ -31,12 +31,17 @@ class BodyFlow:
 class VertexFlow:
     """Both flows at the vertices, in one direction of time."""
 
-    body_px: Float[Tensor, "b v 2"]
-    """F_B, with gradient."""
+    body: BodyFlow
+    """The bodies' motion, with gradient."""
     image_px: Float[Tensor, "b v 2"]
     """F_OF, read where the vertices are in the first image; a measurement, without gradient."""
     counted: Bool[Tensor, "b v"]
     """Vertices visible in both images (whose image flow is valid, where that was asked for)."""
+
+    @property
+    def body_px(self) -> Float[Tensor, "b v 2"]:
+        """F_B."""
+        return self.body.displacement_px
 
 
 def body_flow(
@@ -75,6 +80,6 @@ def vertex_flow(body: BodyFlow, image: FlowPair, consistent: bool) -> VertexFlow
     start_px = body.start_px.detach()
     if not consistent:
         image_px = sample_flow(image.forward, start_px)
-        return VertexFlow(body.displacement_px, image_px, body.visible)
+        return VertexFlow(body, image_px, body.visible)
     image_px, trusted = sample_masked_flow(image.forward, image.forward_valid, start_px)
-    return VertexFlow(body.displacement_px, image_px, body.visible & trusted)
+    return VertexFlow(body, image_px, body.visible & trusted)

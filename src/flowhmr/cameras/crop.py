@@ -70,7 +70,12 @@ def between_crops(
     zoom = (target.size_px / target.side_px) / (source.size_px / source.side_px)
     # Written out: products with matrices of two by two are several times slower.
     u, v, *depth = points_px.unbind(-1)
-    rows = [linear[..., i, 0, :] * u + linear[..., i, 1, :] * v + origin_px[..., i] for i in (0, 1)]
+    rows = [
+        torch.addcmul(
+            torch.addcmul(origin_px[..., i], linear[..., i, 0, :], u), linear[..., i, 1, :], v
+        )
+        for i in (0, 1)
+    ]
     return torch.stack([*rows, *(d * zoom[..., None] for d in depth)], -1)
 
 

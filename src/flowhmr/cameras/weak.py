@@ -40,10 +40,9 @@ def project_weak(
 
     The depth is Z in the same unit as u and v, so that a rasteriser sees an undistorted body.
     """
-    scale, shift = camera.scale[..., None, None], camera.shift[..., None, :]
-    xy = (scale * points[..., :2] + shift + 1) * (size_px / 2)
-    depth = scale * points[..., 2:] * (size_px / 2)
-    return torch.cat([xy, depth], -1)
+    half_px = size_px / 2
+    origin_px = torch.nn.functional.pad((camera.shift + 1) * half_px, (0, 1))
+    return points * (camera.scale * half_px)[..., None, None] + origin_px[..., None, :]
 
 
 def fit_weak_camera(
