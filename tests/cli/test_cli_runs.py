@@ -168,6 +168,7 @@ def test_info_names_licences(flowhmr):
         assert licence in answer.out
 
 
+@pytest.mark.slow
 def test_pretrain_makes_a_network_and_goes_on_from_one(flowhmr, network):
     """From ``start`` the architecture is that network's, whatever ``network`` says."""
     loop = [*SMALL_POOL, *SHORT, "--config.train.pairs", "0", "--config.train.batch", "4"]
