@@ -1,4 +1,5 @@
-"""Refine a network with the motion in unannotated video, anchored by labelled stills (Eq. 4)."""
+"""Refine a network with the motion in unannotated video, held by labelled stills (Eq. 4) and
+by what it first said of the same frames (Eq. 8)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
