@@ -78,7 +78,7 @@ def test_the_truth_scores_zero_but_for_its_own_motion():
     assert (score.name, score.person, score.frames) == ("walk", "ann", 5)
     assert score.mpjpe == score.pve == score.accel_error == 0
     assert score.pa_mpjpe == pytest.approx(0, abs=1e-3)
-    assert score.keypoints == pytest.approx(0, abs=1e-3)
+    assert score.keypoints_px == pytest.approx(0, abs=1e-3)
     assert score.accel > 10
 
 
@@ -99,7 +99,7 @@ def test_a_body_that_stands_beside_the_person_is_off_in_the_picture_only():
     beside = cameras(torch.tensor([[0.0, 0.0], [0.3, 0.0], [0.0, -0.4], [0.3, 0.4]]))
     score = score_clip(always(truth, beside), TestClip("walk", "ann", clip(truth)), open_body())
     # Half-widths of a crop, which stands for 224 px whatever its size.
-    assert score.keypoints == pytest.approx(112 * (0.0 + 0.3 + 0.4 + 0.5) / 4, rel=1e-4)
+    assert score.keypoints_px == pytest.approx(112 * (0.0 + 0.3 + 0.4 + 0.5) / 4, rel=1e-4)
     assert score.mpjpe == score.pve == score.accel_error == 0
 
 

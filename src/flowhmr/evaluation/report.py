@@ -16,7 +16,7 @@ METRICS = {
     "pve": "PVE (mm)",
     "accel_error": "accel. error (mm/frame²)",
     "accel": "accel. (mm/frame²)",
-    "keypoints": "2D joints (px of 224)",
+    "keypoints_px": "2D joints (px of 224)",
 }
 
 

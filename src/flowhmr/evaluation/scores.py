@@ -44,7 +44,7 @@ class ClipScore:
     """mm/frame^2, distance of the estimate's acceleration from the truth's."""
     accel: float
     """mm/frame^2, length of the estimate's own acceleration (jitter)."""
-    keypoints: float
+    keypoints_px: float
     """Distance of the estimate's joints from the truth in the picture, pixels of a crop of 224."""
 
 
@@ -83,7 +83,7 @@ def score_clip(estimator: Estimator, test: TestClip, body: BodyModel) -> ClipSco
         pve=float(pve(mesh.verts, truth.verts, hips, target_hips).mean()),
         accel_error=float(acceleration_error(joints_m, target_m, ROOT).mean()),
         accel=float(own.norm(dim=-1).mean()),
-        keypoints=UNIT_PX / size_px * float((seen_px - labels.keypoints_px).norm(dim=-1).mean()),
+        keypoints_px=UNIT_PX / size_px * float((seen_px - labels.keypoints_px).norm(dim=-1).mean()),
     )
 
 

@@ -19,7 +19,7 @@ from flowhmr.training.loop import train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS
 from flowhmr.training.run import Run, provenance
 
-# All of this was chosen on validation video (experiments/README.md).
+# The values were chosen on validation video (experiments/README.md).
 #
 # Frames as far apart as flow holds: while a network's estimates jump further than people move in
 # that time, the cheapest way to agree with the flow is to freeze.
