@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from torch import Tensor
 
 from flowhmr.raster import kernels
+from flowhmr.raster.cuda import rasterise_triton, stays_on_gpu
 from flowhmr.raster.inputs import check_faces, checked_meshes
 from flowhmr.raster.workers import over_batch
 
@@ -36,15 +37,18 @@ def rasterise(
     outward-oriented mesh that look away) are not drawn; a projection that mirrors turns every
     face over, flip ``faces`` with it.
 
-    Computed on the CPU in float64 with float32 or float64 input, meshes in parallel on torch's
-    thread count; CUDA input is copied to the CPU and the maps back. The maps carry no gradient to
-    the vertices.
+    Computed in float64 with float32 or float64 input: on the CPU with meshes in parallel on
+    torch's thread count, on the GPU with Triton, which gives the same maps (without Triton, CUDA
+    input is copied to the CPU and the maps back). The host waits for the GPU once, to check the
+    input. The maps carry no gradient to the vertices.
 
     Raises:
         TypeError: half precision.
         ValueError: vertices that are not finite, faces of vertices that do not exist, an image
             without pixels.
     """
+    if stays_on_gpu(verts_px):
+        return Fragments(*rasterise_triton(verts_px, faces, height, width))
     meshes = checked_meshes(verts_px, faces, height, width)
     count, lead = len(meshes.verts_px), verts_px.shape[:-2]
     face_ids = torch.empty((count, height, width), dtype=torch.int32)

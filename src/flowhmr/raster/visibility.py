@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flowhmr.raster import kernels
+from flowhmr.raster.cuda import stays_on_gpu, visible_vertices_triton
 from flowhmr.raster.inputs import checked_meshes
 from flowhmr.raster.workers import over_batch
 
@@ -29,14 +30,17 @@ def visible_vertices(
     in the image: pass ``z = -focal_px * distance / Z``, with the body's distance, which is, and
     is in pixels near the body.
 
-    Computed on the CPU in float64 with float32 or float64 input, meshes in parallel on torch's
-    thread count; CUDA input is copied to the CPU and the answer back. No gradients.
+    Computed in float64 with float32 or float64 input: on the CPU with meshes in parallel on
+    torch's thread count, on the GPU with Triton (without it, CUDA input is copied to the CPU and
+    the answer back). The host waits for the GPU once, to check the input. No gradients.
 
     Raises:
         TypeError: half precision.
         ValueError: vertices that are not finite, faces of vertices that do not exist, an image
             without pixels.
     """
+    if stays_on_gpu(verts_px):
+        return visible_vertices_triton(verts_px, faces, height, width, DEPTH_TOLERANCE_PX)
     meshes = checked_meshes(verts_px, faces, height, width)
     visible = torch.empty(meshes.verts_px.shape[:2], dtype=torch.bool)
     verts, ids, out = meshes.verts_px.numpy(), meshes.faces.numpy(), visible.numpy()
