@@ -63,7 +63,7 @@ def render_people(
     lifted = np.ascontiguousarray(verts_px.float().numpy()).copy()
     normals = np.empty_like(lifted)
     for i, look in enumerate(looks):
-        _vertex_normals(lifted[i], faces_np, normals[i])
+        vertex_normals(lifted[i], faces_np, normals[i])
         lifted[i] += normals[i] * (look.person.lift_m * float(pixels_per_metre[i]))[:, None]
     fine = torch.from_numpy(lifted * np.float32(SUPERSAMPLE))
     size = (height * SUPERSAMPLE, width * SUPERSAMPLE)
@@ -99,7 +99,7 @@ def _noise_volume() -> Float32[np.ndarray, "n n n"]:
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _vertex_normals(verts, faces, out):
+def vertex_normals(verts, faces, out):
     """Area-weighted unit normals, outward in a frame with x right, y down, z away."""
     out[:] = 0
     for t in range(faces.shape[0]):

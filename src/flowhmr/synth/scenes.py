@@ -50,7 +50,7 @@ def sample_background(
     if kind < 0.2:
         image = _clouds(rng, height, width)
     elif kind < 0.55:
-        image = _leaves(rng, height, width, _clouds(rng, height, width))
+        image = sample_leaves(rng, height, width, _clouds(rng, height, width))
     else:
         image = _place(rng, height, width)
     blur = rng.choice([0.0, rng.uniform(0.3, 1.0), rng.uniform(1.0, 3.0)], p=[0.4, 0.4, 0.2])
@@ -89,7 +89,9 @@ def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return low + mix * (high - low)
 
 
-def _leaves(rng: np.random.Generator, height: int, width: int, image: np.ndarray) -> np.ndarray:
+def sample_leaves(
+    rng: np.random.Generator, height: int, width: int, image: np.ndarray
+) -> np.ndarray:
     """Dead leaves: ellipses, boxes, polygons and strokes that hide one another."""
     image = np.ascontiguousarray(image, np.float32)
     palette = [random_rgb(rng) for _ in range(rng.integers(3, 9))]

@@ -1,0 +1,121 @@
+"""The index of an export: which shards are finished, and how a file comes to be whole."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+FORMAT = 1
+"""Raise it when the bytes change their meaning."""
+
+INDEX_NAME = "index.json"
+"""Beside the shards."""
+
+PARTIAL_SUFFIX = ".partial"
+"""Ends the names of files that are being written."""
+
+AGAIN = "run the same export again: finished shards are kept"
+"""The remedy for most that can go wrong."""
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished tar file."""
+
+    name: str
+    """Its name in the export's folder."""
+    sha256: str
+    """Checksum of the file, hexadecimal."""
+    bytes: int
+    """Size of the file."""
+    first: int
+    """Number of its first clip."""
+    clips: int
+    """How many clips it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """What ``index.json`` says."""
+
+    made_from: dict[str, Any]
+    """Format, version of flowhmr, ``body_id`` and the configuration, as JSON has them."""
+    shards: tuple[Shard, ...]
+    """Finished shards, by number."""
+
+
+def read_index(folder: Path) -> ShardIndex:
+    """What an export's folder holds.
+
+    Raises:
+        ValueError: there is no index, or it is none of this package's.
+    """
+    path = folder / INDEX_NAME
+    expected = "expected the index of exported clips; give the folder of `flowhmr synth export`"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        shards = tuple(Shard(**shard) for shard in index.pop("shards"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: got no such file; {expected}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: got no readable index ({error!r}); {expected}") from error
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: got format {index.get('format')}; expected {FORMAT}; read it with the "
+            f"version of flowhmr that wrote it ({index.get('flowhmr')}) or export again"
+        )
+    return ShardIndex(index, shards)
+
+
+def write_index(folder: Path, index: ShardIndex) -> None:
+    """Replace the index of a folder: readers see the old one or the new one."""
+    content = index.made_from | {"shards": [asdict(shard) for shard in index.shards]}
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(folder / INDEX_NAME, lambda file: file.write(text.encode()))
+
+
+def differences(got: Any, expected: Any, name: str = "") -> Iterator[str]:
+    """What differs between two things as JSON has them, by the names of the keys."""
+    if isinstance(got, dict) and isinstance(expected, dict):
+        for key in sorted(got.keys() | expected.keys()):
+            inner = f"{name}.{key}" if name else key
+            yield from differences(got.get(key), expected.get(key), inner)
+    elif got != expected:
+        yield f"{name}: got {got}, expected {expected}"
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write beside, sync, rename: not even a power failure leaves half a file of this name.
+
+    Raises:
+        OSError: the file cannot be written; nothing of it is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        message = f"got a full disk; expected room for the file; free some space and {AGAIN}"
+        raise OSError(error.errno, message, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
