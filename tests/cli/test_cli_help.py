@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flowhmr import __version__
-from flowhmr.cli import COMMANDS
+from flowhmr.cli import COMMANDS, synth
 
 # What takes seconds to import.
 HEAVY = ("torch", "numpy", "cv2", "numba", "timm", "tyro", "rich")
@@ -62,8 +62,18 @@ def test_every_command_explains_its_flags(flowhmr, name):
     assert f"usage: flowhmr {name}" in answer.out
     arguments = importlib.import_module(COMMANDS[name][0]).Arguments
     for field in dataclasses.fields(arguments):
-        shown = ("SOURCE", "PATH") if field.name == "source" else (f"--{field.name}",)
+        other = {"source": ("SOURCE", "PATH"), "command": ("preview",)}
+        shown = other.get(field.name, (f"--{field.name}",))
         assert any(text in answer.out for text in shown), field.name
+
+
+@pytest.mark.parametrize("name", ["preview", "export", "check"])
+def test_subcommands_explain_their_flags(flowhmr, name):
+    answer = flowhmr("synth", name, "--help")
+    assert answer.status == 0
+    command = {"preview": synth.Preview, "export": synth.Export, "check": synth.Check}[name]
+    for field in dataclasses.fields(command):
+        assert f"--{field.name.replace('_', '-')}" in answer.out, field.name
 
 
 def test_fit_has_defaults_of_its_own(flowhmr):

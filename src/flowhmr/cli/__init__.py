@@ -1,6 +1,7 @@
 """The command line. This module imports nothing heavy: ``flowhmr --help`` must answer at once."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -16,6 +17,10 @@ COMMANDS = {
         "score networks on synthetic test video or on the flow of a video",
     ),
     "pretrain": ("flowhmr.cli.pretrain", "train a network on synthetic stills"),
+    "synth": (
+        "flowhmr.cli.synth",
+        "synthetic people: preview clips, export shards, check the benchmark",
+    ),
     "info": ("flowhmr.cli.info", "versions, devices, assets and their licences"),
 }
 
@@ -49,4 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"flowhmr: got {words[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return importlib.import_module("flowhmr.cli.shared").run_command(words[0], words[1:])
+    try:
+        return importlib.import_module("flowhmr.cli.shared").run_command(words[0], words[1:])
+    except BrokenPipeError:
+        # Whoever read the output (``| head``) has seen enough; what is left must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

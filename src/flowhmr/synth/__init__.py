@@ -1,6 +1,9 @@
 """Synthetic people: seeded stills and clips with exact labels, from the open body alone."""
 
+from flowhmr.synth.actors import MotionConfig
+from flowhmr.synth.bvh import BvhError, load_bvh_folder, read_bvh
 from flowhmr.synth.clips import ClipConfig, render_clip
+from flowhmr.synth.media import Backdrop, BackdropFolder
 from flowhmr.synth.motion import (
     Motion,
     Split,
@@ -8,25 +11,65 @@ from flowhmr.synth.motion import (
     mean_rotmats,
     mirror_motion,
 )
+from flowhmr.synth.places import PlaceConfig
 from flowhmr.synth.pool import PoolConfig, StillPool
 from flowhmr.synth.renderer import paste
 from flowhmr.synth.scenes import compress, sample_background
+from flowhmr.synth.sensor import Sensor
+from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_shards
+from flowhmr.synth.shots import ShotConfig
+from flowhmr.synth.stage import SynthConfig
 from flowhmr.synth.stills import Still, StillConfig, render_stills
+from flowhmr.synth.synthmotion import (
+    LABELLED_SHARES,
+    SPLITS,
+    SizeName,
+    SplitName,
+    SplitSpec,
+    SynthClips,
+    load_split,
+    split_spec,
+)
+from flowhmr.synth.truth import SynthClip, synth_clip
 
 __all__ = [
+    "ALL_LAYERS",
+    "LABELLED_SHARES",
+    "SPLITS",
+    "Backdrop",
+    "BackdropFolder",
+    "BvhError",
     "ClipConfig",
+    "ExportConfig",
     "Motion",
+    "MotionConfig",
+    "PlaceConfig",
     "PoolConfig",
+    "Sensor",
+    "ShardClips",
+    "ShotConfig",
+    "SizeName",
     "Split",
+    "SplitName",
+    "SplitSpec",
     "Still",
     "StillConfig",
     "StillPool",
+    "SynthClip",
+    "SynthClips",
+    "SynthConfig",
     "compress",
+    "export_shards",
+    "load_bvh_folder",
     "load_motions",
+    "load_split",
     "mean_rotmats",
     "mirror_motion",
     "paste",
+    "read_bvh",
     "render_clip",
     "render_stills",
     "sample_background",
+    "split_spec",
+    "synth_clip",
 ]

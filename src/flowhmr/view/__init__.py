@@ -1,5 +1,6 @@
 """Pictures: bodies over images, flow in colours, contact sheets, a report page."""
 
+from flowhmr.view.layers import depth_to_rgb, draw_points, mask_to_rgb, parts_to_rgb
 from flowhmr.view.overlay import bodies_in_image, draw_body, draw_box, draw_joints
 from flowhmr.view.page import Figure, write_page
 from flowhmr.view.sheet import caption, contact_sheet, flow_to_rgb
@@ -9,9 +10,13 @@ __all__ = [
     "bodies_in_image",
     "caption",
     "contact_sheet",
+    "depth_to_rgb",
     "draw_body",
     "draw_box",
     "draw_joints",
+    "draw_points",
     "flow_to_rgb",
+    "mask_to_rgb",
+    "parts_to_rgb",
     "write_page",
 ]
