@@ -1,6 +1,6 @@
 """How fast synthetic clips are made, with everything that is known about them.
 
-    python benchmarks/synth.py [--json PATH] [--rounds N]
+    python benchmarks/synth.py [--json PATH] [--rounds N] [--device cuda] [--fused]
 
 Each clip has 31 frames: motion, scene, light, picture, camera electronics, flow both ways with
 occlusion, depth, parts, visibility of joints and vertices. One thread. The machine's speed is read
@@ -23,6 +23,8 @@ import torch
 from flowhmr.body import open_body
 from flowhmr.synth import SynthConfig, synth_clip
 from flowhmr.synth.stage import set_stage
+from flowhmr.synth.tensors import draw_torch
+from flowhmr.synth.truth import clip_of
 
 CASES = ((128, 60.0), (224, 25.0))
 FRAMES = 31
@@ -72,30 +74,69 @@ def clip_rates(size_px: int, rounds: int, first: int) -> list[float]:
     return rates
 
 
-def main() -> None:
-    """Measure both sizes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=40)
-    arguments = parser.parse_args()
+def measure_gpu(device: str, rounds: int, fused: bool) -> list[dict]:
+    """Clips of 224 px on a GPU: staged beforehand, drawn and finished there.
+
+    Staging (motion, scene, camera: on the CPU) is measured apart: workers do it beside training.
+    """
+    size_px, target, body = 224, 3000.0, open_body().to(device)
+    config = replace(SynthConfig(), size_px=size_px)
+    began = time.perf_counter()
+    stages = [set_stage(config, index, body) for index in range(rounds)]
+    staging = FRAMES * rounds / (time.perf_counter() - began)
+    for stage in stages[:8]:
+        clip_of(stage, draw_torch(stage, body, device, fused), body, stage.sensor)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for stage in stages:
+        clip_of(stage, draw_torch(stage, body, device, fused), body, stage.sensor)
+    torch.cuda.synchronize()
+    total = FRAMES * rounds / (time.perf_counter() - began)
+    print(
+        f"{torch.cuda.get_device_name()}, {size_px} px: {total:.0f} frames/s, target {target:.0f}: "
+        f"{'reached' if total >= target else 'MISSED'}; staging on one core: {staging:.0f} frames/s"
+    )
+    row = {
+        "size_px": size_px, "device": torch.cuda.get_device_name(), "fused": fused,
+        "frames_per_s": total, "target": target, "staging_frames_per_s": staging,
+    }  # fmt: skip
+    return [row]
+
+
+def measure_cpu(rounds: int) -> list[dict]:
+    """Both sizes on one core."""
     torch.set_num_threads(1)
     clip_rates(128, 12, 1_000)
     rows = []
     for size_px, target in CASES:
         peer = peer_ms(size_px)
-        rates = clip_rates(size_px, arguments.rounds, 0)
+        rates = clip_rates(size_px, rounds, 0)
         total = len(rates) / sum(1 / rate for rate in rates)
-        row = {
+        rows.append({
             "size_px": size_px, "frames_per_s": total, "median_clip": statistics.median(rates),
             "slowest_clip": min(rates), "target": target, "open3d_rays_ms": peer,
-        }  # fmt: skip
-        rows.append(row)
+        })  # fmt: skip
         beside = "" if peer is None else f"; open3d's rays of one body alone: {peer:.1f} ms"
         print(
             f"{size_px} px: {total:.0f} frames/s ({1e3 / total:.1f} ms a frame; clips from "
             f"{min(rates):.0f} to {max(rates):.0f}), target {target:.0f}: "
             f"{'reached' if total >= target else 'MISSED'}{beside}"
         )
+    return rows
+
+
+def main() -> None:
+    """Measure on the CPU, or on a GPU if that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--fused", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.device == "cpu":
+        rows = measure_cpu(arguments.rounds)
+    else:
+        rows = measure_gpu(arguments.device, arguments.rounds, arguments.fused)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")

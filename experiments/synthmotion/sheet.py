@@ -1,6 +1,6 @@
 """A hundred random frames of the benchmark in one picture.
 
-    python experiments/synthmotion/sheet.py [--seed 0] [--out runs/sheet.jpg]
+python experiments/synthmotion/sheet.py [--seed 0] [--out runs/sheet.jpg]
 """
 
 import argparse

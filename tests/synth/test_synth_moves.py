@@ -8,9 +8,9 @@ from torch.testing import assert_close
 from flowhmr.body import SMPL_24, BodyModel
 from flowhmr.geometry import geodesic_rad
 from flowhmr.synth import Motion, load_motions
-from flowhmr.synth.drafts import ARMS
 from flowhmr.synth.moves import MOVES, sample_move
-from flowhmr.synth.posing import plant_foot, pose
+from flowhmr.synth.moves.drafts import ARMS
+from flowhmr.synth.moves.posing import plant_foot, pose
 
 FLOOR = ("cross_legged", "long_sit", "lie_back", "lie_front", "lie_side")
 SEEDS = (0, 1)

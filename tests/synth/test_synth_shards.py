@@ -24,11 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from flowhmr.synth import shard_codec, shards
+from flowhmr.synth import shards
 from flowhmr.synth.places import PlaceConfig
-from flowhmr.synth.shard_codec import ALL_LAYERS, decode_clip, decode_layers, encode_clip
-from flowhmr.synth.shard_index import read_index
 from flowhmr.synth.shards import ExportConfig, ShardClips, export_shards
+from flowhmr.synth.shards import codec as shard_codec
+from flowhmr.synth.shards.codec import ALL_LAYERS, decode_clip, decode_layers, encode_clip
+from flowhmr.synth.shards.index import read_index
 from flowhmr.synth.stage import SynthConfig
 from flowhmr.synth.truth import SynthClip, synth_clip
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowhmr.body import open_body
+from flowhmr.body import SMPL_24, open_body
 from flowhmr.synth.actors import MotionConfig
 from flowhmr.synth.drawing import draw
 from flowhmr.synth.places import PlaceConfig
@@ -192,6 +192,56 @@ def test_splits_and_actions_choose_recordings() -> None:
         assert "washwindow" in name
     made_up = MotionConfig(made_up=1.0, moves=("squat",))
     assert set_stage(replace(CONFIG, motion=made_up), 0, BODY).actors[0].name == "moves/squat"
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+%s}
+MOTION
+Frames: 8
+Frame Time: 0.0333333
+%s"""
+
+
+def _chain(names: list[tuple[str, str]]) -> str:
+    """Joints one below the other; the last one ends."""
+    if not names:
+        return "End Site { OFFSET 0 0.1 0 }\n"
+    name, offset = names[0]
+    head = f"JOINT {name} {{ OFFSET {offset} CHANNELS 3 Zrotation Xrotation Yrotation\n"
+    return head + _chain(names[1:]) + "}\n"
+
+
+def test_motions_of_ones_own(tmp_path: Path) -> None:
+    sides = []
+    for side, x in (("Left", 1), ("Right", -1)):
+        sides += [
+            [(f"{side}UpLeg", f"{10 * x} -5 0"), (f"{side}Leg", "0 -42 0"),
+             (f"{side}Foot", "0 -42 0"), (f"{side}ToeBase", "0 -5 14")],
+        ]  # fmt: skip
+    arms = "".join(
+        _chain([(f"{s}Shoulder", f"{3 * x} 10 0"), (f"{s}Arm", f"{14 * x} 0 0"),
+                (f"{s}ForeArm", f"{28 * x} 0 0"), (f"{s}Hand", f"{25 * x} 0 0")])
+        for s, x in (("Left", 1), ("Right", -1))
+    )  # fmt: skip
+    head = _chain([("Neck", "0 15 0"), ("Head", "0 10 0")])
+    turns = "CHANNELS 3 Zrotation Xrotation Yrotation"
+    spine = f"JOINT Spine {{ OFFSET 0 10 0 {turns}\nJOINT Spine1 {{ OFFSET 0 20 0 {turns}\n"
+    tree = "".join(map(_chain, sides)) + spine + arms + head + "}\n}\n"
+    count = tree.count("CHANNELS 3") * 3
+    rows = [f"{k} 95 0 " + " ".join(["0"] * (count + 3)) for k in range(8)]
+    (tmp_path / "walk.bvh").write_text(BVH % (tree, "\n".join(rows)))
+    motion = MotionConfig(made_up=0.0, bvh=tmp_path, splice=0.0, warp=0.0)
+    actor = set_stage(replace(CONFIG, motion=motion), 0, BODY).actors[0]
+    assert "walk" in actor.name
+    # In T-pose: the arms are level.
+    joints = actor.joints_world[0]
+    wrists = joints[list(SMPL_24.indices_of(["left_wrist", "right_wrist"]))]
+    spread = (wrists[0] - wrists[1]).abs()
+    assert spread[1] < 0.4 < spread[[0, 2]].norm()
 
 
 def test_who_sits_has_a_seat() -> None:

@@ -16,30 +16,30 @@ from flowhmr.synth import (
     motion_kernels,
     outfits,
     shading,
-    tensor_fusing,
-    tensor_light,
     things,
 )
 from flowhmr.synth.drawing import Drawing, Maps, draw, noise_volume
-from flowhmr.synth.drawing_torch import draw_torch
 from flowhmr.synth.places import Place, PlaceConfig
 from flowhmr.synth.renderer import vertex_normals
 from flowhmr.synth.shots import Shot
 from flowhmr.synth.stage import Stage, SynthConfig, set_stage
-from flowhmr.synth.tensor_flow import flow_between, pair_tensors
-from flowhmr.synth.tensor_people import (
+from flowhmr.synth.tensors import draw_torch
+from flowhmr.synth.tensors import fused as tensor_fusing
+from flowhmr.synth.tensors import light as tensor_light
+from flowhmr.synth.tensors.flow import flow_between, pair_tensors
+from flowhmr.synth.tensors.people import (
     BodyPoints,
     Cast,
     body_tables,
     material_at,
     shade_people,
 )
-from flowhmr.synth.tensor_people import (
+from flowhmr.synth.tensors.people import (
     vertex_normals as vertex_normals_twin,
 )
-from flowhmr.synth.tensor_shading import Paints, Sights, shade_things
-from flowhmr.synth.tensor_surfaces import surface_at
-from flowhmr.synth.tensor_things import (
+from flowhmr.synth.tensors.shading import Paints, Sights, shade_things
+from flowhmr.synth.tensors.surfaces import surface_at
+from flowhmr.synth.tensors.things import (
     Seen,
     merge_body,
     scene_tensors,
@@ -514,7 +514,7 @@ def test_drawings_on_the_gpu(body, kind):
 
 FUSED = """
 from flowhmr.body import open_body
-from flowhmr.synth.drawing_torch import draw_torch
+from flowhmr.synth.tensors import draw_torch
 from flowhmr.synth.places import PlaceConfig
 from flowhmr.synth.stage import SynthConfig, set_stage
 

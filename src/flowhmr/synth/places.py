@@ -60,7 +60,7 @@ class PlaceConfig:
     )  # fmt: skip
     """Shares of the kinds of places."""
     movers: float = 0.35
-    """Share of places in which a thing moves."""
+    """Share of places in which a thing moves, unless somebody is in its way."""
     textures: int = 32
     """How many textures there are of each kind."""
     texture_seed: int = 0
@@ -313,6 +313,31 @@ def _park_thing(build: _Builder, around: Surroundings, x: float, z: float, far: 
         )  # fmt: skip
 
 
+def _way_is_free(
+    build: _Builder,
+    around: Surroundings,
+    at: tuple[float, float],
+    speed: tuple[float, float],
+    radius_m: float,
+) -> bool:
+    """Whether something that moves runs into nobody and nothing."""
+    when = np.arange(build.frames) - build.frames // 2
+    way = np.array(at) + when[:, None] * np.array(speed)
+
+    def gap(points: np.ndarray) -> np.ndarray:
+        apart = way[:, None] - points[:, [0, 2]]
+        return np.linalg.norm(apart, axis=-1).min(0, initial=np.inf)
+
+    solid = [row[KIND] in (BOX, CYLINDER, ELLIPSOID) for row in build.rows]
+    sizes = np.array([np.hypot(*row[HALF][[0, 2]]) for row in build.rows])[solid]
+    things = np.array([pose[0, :3] for pose in build.poses])[solid]
+    return bool(
+        (gap(around.path_world) > radius_m + around.reach_m).all()
+        and (gap(around.others_world) > radius_m + 0.8).all()
+        and (gap(things) > radius_m + sizes).all()
+    )
+
+
 def _mover(build: _Builder, around: Surroundings, kind: str, fps: float) -> None:
     """A ball, a trolley or a car that passes behind or beside the person."""
     rng = build.rng
@@ -325,7 +350,10 @@ def _mover(build: _Builder, around: Surroundings, kind: str, fps: float) -> None
     x, z = middle[[0, 2]] + (around.reach_m + back) * away + side * rng.uniform(-1, 1)
     step = side * rng.uniform(0.3, 1.5 if indoors else 7) / fps
     speed = (float(step[0]), float(step[1]))
-    if kind == "street" and rng.random() < 0.7:
+    car = kind == "street" and rng.random() < 0.7
+    if not _way_is_free(build, around, (x, z), speed, 2.3 if car else 0.7):
+        return
+    if car:
         _car(build, x, z, float(np.arctan2(-side[1], side[0])), speed)
     elif rng.random() < 0.5:
         radius = rng.uniform(0.1, 0.4)
@@ -356,7 +384,7 @@ def _seat(build: _Builder, x: float, z: float, top_m: float, heading: float) -> 
     build.add(BOX, (wide, half, 0.2), (x, half, z), look, None, heading)
     if rng.random() < 0.6:
         back = top_m + rng.uniform(0.25, 0.5)
-        at = (x - 0.27 * np.sin(heading), back / 2, z - 0.27 * np.cos(heading))
+        at = (x - 0.3 * np.sin(heading), back / 2, z - 0.3 * np.cos(heading))
         build.add(BOX, (wide, back / 2, 0.03), at, look, None, heading)
 
 

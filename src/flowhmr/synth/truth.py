@@ -14,9 +14,9 @@ from flowhmr.raster import visible_vertices
 from flowhmr.records import Labels, Sequence
 from flowhmr.synth.actors import FPS
 from flowhmr.synth.drawing import Drawing, draw
-from flowhmr.synth.drawing_torch import draw_torch
 from flowhmr.synth.sensor import Sensor, expose
 from flowhmr.synth.stage import Stage, SynthConfig, set_stage
+from flowhmr.synth.tensors import draw_torch
 
 BEHIND_M = 0.2
 """A joint this far behind the body's surface is hidden by another limb (Motion HMR, appendix A)."""
@@ -174,7 +174,7 @@ def clip_of(stage: Stage, drawing: Drawing, body: BodyModel, sensor: Sensor) -> 
         parts=parts.to(torch.uint8),
         people=people.to(torch.uint8),
         dropped=dropped,
-        text=f"{subject.name} in {stage.place.kind}",
+        text=f"{subject.name} in {stage.backdrop.name if stage.backdrop else stage.place.kind}",
     )
 
 

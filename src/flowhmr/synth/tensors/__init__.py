@@ -23,12 +23,12 @@ from flowhmr.synth.drawing import (
 from flowhmr.synth.lighting import things_shadow
 from flowhmr.synth.shading import SUPERSAMPLE
 from flowhmr.synth.stage import Stage
-from flowhmr.synth.tensor_flow import flow_between, pair_tensors
-from flowhmr.synth.tensor_fusing import fusing
-from flowhmr.synth.tensor_light import ground_shadow
-from flowhmr.synth.tensor_people import Cast, dress
-from flowhmr.synth.tensor_shading import Paints, paint
-from flowhmr.synth.tensor_things import SceneTensors, Seen, merge_body, scene_tensors, trace
+from flowhmr.synth.tensors.flow import flow_between, pair_tensors
+from flowhmr.synth.tensors.fused import fusing
+from flowhmr.synth.tensors.light import ground_shadow
+from flowhmr.synth.tensors.people import Cast, dress
+from flowhmr.synth.tensors.shading import Paints, paint
+from flowhmr.synth.tensors.things import SceneTensors, Seen, merge_body, scene_tensors, trace
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowhmr.body import SMPL_24, open_body
-from flowhmr.synth.bvh_names import ancestors, plain
+from flowhmr.synth.bvh.names import ancestors, plain
 
 Source = tuple[int, int, float]
 """A rotation between those of two joints of the file: (from, to, how far)."""

@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from flowhmr.body import SMPL_24
-from flowhmr.synth.posing import (
+from flowhmr.synth.moves.posing import (
     BALL_HEIGHT_M,
     SIDES,
     Angles,

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from flowhmr.synth.outfits import MATERIALS
 from flowhmr.synth.shading import SUPERSAMPLE
-from flowhmr.synth.tensor_fusing import fusible, is_fusing
-from flowhmr.synth.tensor_light import light_at, sample_texture, shadow_at
-from flowhmr.synth.tensor_people import BodyPoints, Cast, body_points, shade_people
-from flowhmr.synth.tensor_surfaces import surface_at
-from flowhmr.synth.tensor_things import SceneTensors, Seen
+from flowhmr.synth.tensors.fused import fusible, is_fusing
+from flowhmr.synth.tensors.light import light_at, sample_texture, shadow_at
+from flowhmr.synth.tensors.people import BodyPoints, Cast, body_points, shade_people
+from flowhmr.synth.tensors.surfaces import surface_at
+from flowhmr.synth.tensors.things import SceneTensors, Seen
 from flowhmr.synth.textures import TEXTURE_PX
 from flowhmr.synth.things import DOME, FLOOR, KIND, MEDIA, TILE_M, TINT
 

@@ -1,7 +1,7 @@
 """Synthetic clips on disk as WebDataset shards: written once, resumable, read by number.
 
 A shard is a plain tar file ``synth-000000.tar``; clip 12 is its members ``000012.json``,
-``000012.frames.png`` and so on (`flowhmr.synth.shard_codec`). ``index.json`` beside the shards
+``000012.frames.png`` and so on (`flowhmr.synth.shards.codec`). ``index.json`` beside the shards
 lists them with their checksums and says what was exported.
 
 A shard counts once the index names it. It is written under another name, synced and renamed
@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 
 from flowhmr import __version__
 from flowhmr.body import open_body
-from flowhmr.synth.shard_codec import (
+from flowhmr.synth.shards.codec import (
     ALL_LAYERS,
     LONGEST_PNG_PX,
     ClipInfo,
@@ -41,7 +41,7 @@ from flowhmr.synth.shard_codec import (
     encode_clip,
     most_bytes,
 )
-from flowhmr.synth.shard_index import (
+from flowhmr.synth.shards.index import (
     AGAIN,
     FORMAT,
     INDEX_NAME,

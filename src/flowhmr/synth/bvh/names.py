@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from flowhmr.body import SMPL_24
-from flowhmr.synth.bvh_files import BvhError
+from flowhmr.synth.bvh.files import BvhError
 
 # What programs put before every name: "mixamorig:Hips", "CC_Base_L_Thigh", "Bip01_L_Calf".
 PREFIXES = re.compile(r"^(.*:|mixamorig\d*_?|CC_Base_|Bip\d*[ _]|J_Bip_)", re.IGNORECASE)

@@ -42,8 +42,8 @@ from flowhmr.synth.outfits import (
 )
 from flowhmr.synth.shading import PRINT_HALF_M
 from flowhmr.synth.stage import Stage
-from flowhmr.synth.tensor_fusing import fusible
-from flowhmr.synth.tensor_light import light_at, sample_texture, value_noise_3d
+from flowhmr.synth.tensors.fused import fusible
+from flowhmr.synth.tensors.light import light_at, sample_texture, value_noise_3d
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from flowhmr.synth.drafts import Draft, Draw, arms, trunk
-from flowhmr.synth.posing import BALL_HEIGHT_M, SIDES
+from flowhmr.synth.moves.drafts import Draft, Draw, arms, trunk
+from flowhmr.synth.moves.posing import BALL_HEIGHT_M, SIDES
 
 GRAVITY = 9.81
 """Metres per second squared."""

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flowhmr.synth.drafts import Draft, Draw, arms, pose_draft, trunk
-from flowhmr.synth.floor_moves import (
+from flowhmr.synth.motion import Motion, mirror_motion
+from flowhmr.synth.moves.drafts import Draft, Draw, arms, pose_draft, trunk
+from flowhmr.synth.moves.floor import (
     crawl,
     cross_legged,
     kneel,
@@ -21,9 +22,8 @@ from flowhmr.synth.floor_moves import (
     long_sit,
     push_up,
 )
-from flowhmr.synth.gait_moves import high_knees, run
-from flowhmr.synth.motion import Motion, mirror_motion
-from flowhmr.synth.posing import BALL_HEIGHT_M, SIDES, Angles, lowest_m, turn
+from flowhmr.synth.moves.gait import high_knees, run
+from flowhmr.synth.moves.posing import BALL_HEIGHT_M, SIDES, Angles, lowest_m, turn
 
 
 def sample_move(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowhmr.synth.places import Place
 from flowhmr.synth.shots import Shot
-from flowhmr.synth.tensor_fusing import fusible
+from flowhmr.synth.tensors.fused import fusible
 from flowhmr.synth.things import (
     BOX,
     CYLINDER,

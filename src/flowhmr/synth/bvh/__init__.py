@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flowhmr.synth.bvh_files import BvhError, parse_bvh
-from flowhmr.synth.bvh_retarget import Up, resample, retarget
+from flowhmr.synth.bvh.files import BvhError, parse_bvh
+from flowhmr.synth.bvh.retarget import Up, resample, retarget
 from flowhmr.synth.motion import Motion
 
 

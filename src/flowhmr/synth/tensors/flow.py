@@ -10,8 +10,8 @@ from torch import Tensor
 from flowhmr.synth.motion_kernels import BODY_TOLERANCE_M, CENTRE, THING_TOLERANCE
 from flowhmr.synth.places import Place
 from flowhmr.synth.shots import Shot
-from flowhmr.synth.tensor_fusing import fusible
-from flowhmr.synth.tensor_things import turn_matrices, unproject
+from flowhmr.synth.tensors.fused import fusible
+from flowhmr.synth.tensors.things import turn_matrices, unproject
 from flowhmr.synth.things import DOME, FLOOR, KIND, MEDIA, WALLS
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from flowhmr.synth.drafts import Draft, Draw, arms, trunk
-from flowhmr.synth.posing import BALL_HEIGHT_M, SIDES, Angles
+from flowhmr.synth.moves.drafts import Draft, Draw, arms, trunk
+from flowhmr.synth.moves.posing import BALL_HEIGHT_M, SIDES, Angles
 
 WRIST_HEIGHT_M = 0.06
 SEAT_HEIGHT_M = 0.12

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from flowhmr.body import SMPL_24
 from flowhmr.geometry import axis_angle_from_rotmat, rotmat_from_axis_angle
-from flowhmr.synth.bvh_files import BvhError, BvhFile
-from flowhmr.synth.bvh_names import match_names
-from flowhmr.synth.bvh_rig import BONES, SIDES, Rig, our_rest_joints
+from flowhmr.synth.bvh.files import BvhError, BvhFile
+from flowhmr.synth.bvh.names import match_names
+from flowhmr.synth.bvh.rig import BONES, SIDES, Rig, our_rest_joints
 
 Up = Literal["y", "z"]
 LEG_M = (0.2, 2.0)
