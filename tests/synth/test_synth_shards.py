@@ -208,6 +208,7 @@ def test_shards_are_plain_tar_files_without_time_and_owner(exported):
 
 def test_webdataset_reads_the_shards(exported, clips):
     import webdataset
+
     urls = [str(p) for p in sorted(exported.glob("*.tar"))]
     with warnings.catch_warnings():
         # WebDataset leaves the last file open.
