@@ -252,7 +252,7 @@ def find_occluder(
     images, drift_px = _empty_scene(stage)
     labels = superpixels(images, drift_px, rng)
     joints_world = stage.actors[0].joints_world[:, list(SMPL_24.indices_of(COMMON_14))]
-    joints_px = stage.shot.project(joints_world.double().numpy()).astype(np.float32)
+    joints_px = stage.shot.project(joints_world.double().cpu().numpy()).astype(np.float32)
     return choose_occluder(labels, silhouette, joints_px, rng)
 
 
@@ -281,7 +281,7 @@ def _empty_scene(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
         backdrop = np.zeros((small, small, 3), np.float32)
         shade_frame(ids, depth, weights, _view(shot, t), world, nobody, backdrop, images[t])
     # A point of the scene near the person stands for the scene's motion.
-    anchor = stage.actors[0].joints_world.double().numpy().mean((0, 1))
+    anchor = stage.actors[0].joints_world.double().cpu().numpy().mean((0, 1))
     seen = shot.project(np.broadcast_to(anchor, (len(stage), 1, 3)))[:, 0]
     drift_px = (seen - seen[len(seen) // 2]).astype(np.float32)
     return (images * 255).astype(np.uint8), drift_px

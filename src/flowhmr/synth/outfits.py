@@ -98,7 +98,7 @@ class Outfit:
 @cache
 def face_regions(body: BodyModel) -> Int8[np.ndarray, "f"]:
     """Which of HEAD, TRUNK, ARM, LEG each triangle belongs to."""
-    return _regions(body.face_parts.numpy())
+    return _regions(body.face_parts.cpu().numpy())
 
 
 def _regions(parts: np.ndarray) -> Int8[np.ndarray, "n"]:
@@ -252,9 +252,9 @@ def _sample_lift(
     lifts[COAT] = rng.uniform(0.012, 0.035)
     lifts[SHOES], lifts[SOCKS], lifts[TRIM] = 0.007, 0.002, 0.012
     flare = rng.uniform(0, 0.035) if rng.random() < 0.4 else 0.0
-    rest_m = body.v_template.numpy()
+    rest_m = body.v_template.cpu().numpy()
     out = np.empty(len(rest_m), np.float32)
-    regions = _regions(body.vertex_parts.numpy())
+    regions = _regions(body.vertex_parts.cpu().numpy())
     _lift_vertices(regions, rest_m, cut, lifts.astype(np.float32), flare, out)
     return out
 
