@@ -87,6 +87,7 @@ def check_overlay(path: Path, clip: Path, boxes: Path) -> None:
         assert changed[:, : x - w].mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_refine_then_predict(flowhmr, network, clip, boxes):
     """The way of the README: unannotated video in, a better network and its bodies out."""
     people = ("--people.boxes", boxes)
@@ -114,6 +115,7 @@ def test_refine_then_predict(flowhmr, network, clip, boxes):
     check_overlay(Path("results/overlay.mp4"), clip, boxes)
 
 
+@pytest.mark.slow
 def test_fit_needs_no_labels(flowhmr, network, clip, boxes):
     answer = flowhmr(
         "fit", "--run", "run", "--network", network, "--video", clip, "--people.boxes", boxes,

@@ -69,6 +69,7 @@ def crowd(seed: int):
 
 
 @needs_triton
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_the_laws_hold_in_the_interpreter():
     root = Path(__file__).parents[2]

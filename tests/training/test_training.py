@@ -157,6 +157,7 @@ def test_kill_nine_at_a_random_moment(tmp_path):
     assert all(torch.equal(a[k], b[k]) for k in a), f"killed after row {moment}"
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path, pool, video):
     config = replace(BOTH, steps=3)
     alone = run(config, tmp_path / "0", pool, video)
@@ -165,6 +166,7 @@ def test_workers_change_nothing(tmp_path, pool, video):
     assert same(alone, helped)
 
 
+@pytest.mark.slow
 def test_seed_changes_something(tmp_path, pool, video):
     config = replace(BOTH, steps=2)
     a = run(config, tmp_path / "a", pool, video)
@@ -214,6 +216,7 @@ def test_run_folder_holds_what_was_done(tmp_path, pool, video):
     assert "step" not in load_file(tmp_path / "checkpoint.safetensors")
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_continue_a_run(tmp_path, pool, video):
     config = replace(BOTH, steps=2)
     run(config, tmp_path, pool, video)
@@ -222,6 +225,7 @@ def test_other_settings_do_not_continue_a_run(tmp_path, pool, video):
         run(changed, tmp_path, pool, video)
 
 
+@pytest.mark.slow
 def test_a_setting_younger_than_the_checkpoint_has_its_default(tmp_path, pool, video):
     config = replace(BOTH, steps=2)
     whole = run(config, tmp_path / "whole", pool, video)
@@ -236,6 +240,7 @@ def test_a_setting_younger_than_the_checkpoint_has_its_default(tmp_path, pool, v
         run(replace(config, frozen=True), tmp_path / "old", pool, video)
 
 
+@pytest.mark.slow
 def test_the_length_may_change_until_the_learning_rate_falls(tmp_path, pool, video):
     short = replace(BOTH, steps=4, optimiser=replace(BOTH.optimiser, decay=0))
     longer = replace(BOTH, steps=7, optimiser=replace(BOTH.optimiser, decay=3))
@@ -246,6 +251,7 @@ def test_the_length_may_change_until_the_learning_rate_falls(tmp_path, pool, vid
         run(replace(longer, steps=9), tmp_path / "both", pool, video)
 
 
+@pytest.mark.slow
 def test_the_clock_goes_on_over_restarts(tmp_path, pool, video):
     config = replace(BOTH, log_every=1, optimiser=replace(BOTH.optimiser, decay=0))
     run(replace(config, steps=3), tmp_path, pool, video)
