@@ -248,7 +248,7 @@ def find_occluder(
     stage: Stage, silhouette: Bool[np.ndarray, "t h w"]
 ) -> Bool[np.ndarray, "t h w"] | None:
     """A super-pixel of the empty scene that hides a part of the person, if one is found."""
-    rng = random_stream(stage.config, stage.index, "hiding")
+    rng = random_stream(stage.config, stage.index, "blob")
     images, drift_px = _empty_scene(stage)
     labels = superpixels(images, drift_px, rng)
     joints_world = stage.actors[0].joints_world[:, list(SMPL_24.indices_of(COMMON_14))]

@@ -72,11 +72,10 @@ class Cut:
 
 
 CUT = {f.name: place for place, f in enumerate(fields(Cut))}
-_C = tuple(CUT[name] for name in CUT)
 (
     _SLEEVE, _TROUSERS, _WAIST, _NECK, _V_NECK, _COAT_OPEN, _COAT_SLEEVE, _COAT_HEM, _SOCK, _SHOE,
     _GLOVE, _HAIRLINE, _HAIR_LOW, _BEARD, _HAT, _BELT, _SIDE_STRIPE,
-) = _C  # fmt: skip
+) = CUT.values()  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,6 @@ from flowhmr.synth.things import (
     DOME,
     ELLIPSOID,
     FLOOR,
-    GLOSS,
     HALF,
     KIND,
     MEDIA,
@@ -125,7 +124,6 @@ class _Builder:
         row[TEXTURE], row[TOP_TEXTURE] = look, look if top is None else top
         row[TILE_M] = self.rng.uniform(0.8, 3.0)
         row[TINT] = self.rng.uniform(0.75, 1.0) * (1 + self.rng.normal(0, 0.04, 3))
-        row[GLOSS] = 0.0
         when = np.arange(self.frames) - self.frames // 2
         turn = turn_rad + spin_rad * when
         pose = np.empty((self.frames, POSE_COLUMNS))

@@ -28,7 +28,10 @@ from flowhmr.synth.places import (
 from flowhmr.synth.sensor import Quality, Sensor, sample_sensor
 from flowhmr.synth.shots import Shot, ShotConfig, sample_shot
 
-_STREAMS = ("subject", "others", "shot", "place", "light", "sensor", "media", "hiding", "drops")
+_STREAMS = (
+    "subject", "others", "shot", "place", "light", "sensor", "media", "occluder", "superpixel",
+    "blob", "drops",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def set_stage(config: SynthConfig, index: int, body: BodyModel) -> Stage:
     fabrics = [actor.outfit.fabric for actor in actors]
     if backdrop is None:
         around = _surroundings(actors, shot, body)
-        hidden = config.occlusion and rng("hiding").random() < config.occluder
+        hidden = config.occlusion and rng("occluder").random() < config.occluder
         place, rows = sample_place(config.place, around, hidden, fabrics, FPS, rng("place"))
     else:
         place, rows = media_place(config.frames, fabrics, config.place)
@@ -157,7 +160,7 @@ def set_stage(config: SynthConfig, index: int, body: BodyModel) -> Stage:
         lighting=sample_lighting(place.kind in INDOORS, rng("light")),
         sensor=sample_sensor(config.quality, config.size_px, rng("sensor")),
         backdrop=backdrop,
-        try_superpixel=config.occlusion and rng("hiding").random() < config.superpixel,
+        try_superpixel=config.occlusion and rng("superpixel").random() < config.superpixel,
         dropped=_sample_drops(config, rng("drops")),
         config=config,
         index=index,

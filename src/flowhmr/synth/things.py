@@ -15,8 +15,8 @@ FLOOR, WALLS, DOME, BOX, CYLINDER, ELLIPSOID, MEDIA = range(7)
 half sizes are its semi-axes); a picture behind everything, without depth."""
 
 # Columns of the table of things.
-KIND, HALF, TEXTURE, TOP_TEXTURE, TILE_M, TINT, GLOSS = 0, slice(1, 4), 4, 5, 6, slice(7, 10), 10
-THING_COLUMNS = 11
+KIND, HALF, TEXTURE, TOP_TEXTURE, TILE_M, TINT = 0, slice(1, 4), 4, 5, 6, slice(7, 10)
+THING_COLUMNS = 10
 # Columns of a pose: position, cosine and sine of the turn about y.
 POSE_COLUMNS = 5
 NOWHERE = 1e9
