@@ -13,6 +13,7 @@ from flowhmr.body import BodyModel
 from flowhmr.raster import rasterise
 from flowhmr.synth.people import BLOTCHES, CHECKS, STRIPES, Person
 from flowhmr.synth.scenes import Light
+from flowhmr.synth.shading import value_noise_3d
 
 SUPERSAMPLE = 2
 CELL_PX = 4
@@ -118,23 +119,6 @@ def vertex_normals(verts, faces, out):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _value_noise(noise, x, y, z):
-    n = noise.shape[0]
-    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-    tx, ty, tz = x - fx, y - fy, z - fz
-    i, j, k = int(fx) % n, int(fy) % n, int(fz) % n
-    i1, j1, k1 = (i + 1) % n, (j + 1) % n, (k + 1) % n
-    near = (noise[i, j, k] * (1 - tx) + noise[i1, j, k] * tx) * (1 - ty) + (
-        noise[i, j1, k] * (1 - tx) + noise[i1, j1, k] * tx
-    ) * ty
-    far = (noise[i, j, k1] * (1 - tx) + noise[i1, j, k1] * tx) * (1 - ty) + (
-        noise[i, j1, k1] * (1 - tx) + noise[i1, j1, k1] * tx
-    ) * ty
-    return near * (1 - tz) + far * tz
-
-
-@numba.njit(cache=True, nogil=True)
-@no_type_check
 def _pattern(material, noise, x, y, z):
     """How much of the second colour is seen at a point of the rest pose (metres), 0..1."""
     kind = material[6]
@@ -147,8 +131,8 @@ def _pattern(material, noise, x, y, z):
             wave *= np.sin(6.2831853 * waves * across)
         return min(max(0.5 + 3.0 * wave, 0.0), 1.0)
     if kind == BLOTCHES:
-        coarse = _value_noise(noise, waves * x, waves * y, waves * z)
-        fine = _value_noise(noise, 2.7 * waves * x, 2.7 * waves * y, 2.7 * waves * z)
+        coarse = value_noise_3d(noise, waves * x, waves * y, waves * z)
+        fine = value_noise_3d(noise, 2.7 * waves * x, 2.7 * waves * y, 2.7 * waves * z)
         return min(max(1.6 * (0.65 * coarse + 0.35 * fine) - 0.3, 0.0), 1.0)
     return 0.0
 
