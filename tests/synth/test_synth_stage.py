@@ -174,7 +174,7 @@ def test_backgrounds_from_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_empty_background_folder_is_an_error(tmp_path: Path) -> None:
-    config = replace(CONFIG, backgrounds=tmp_path, media=1.0)
+    config = replace(CONFIG, backgrounds=tmp_path, media=0.0)
     with pytest.raises(ValueError, match="expected"):
         set_stage(config, 0, BODY)
 

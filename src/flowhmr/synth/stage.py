@@ -173,10 +173,14 @@ def _folder(path: Path) -> BackdropFolder:
 
 
 def _sample_backdrop(config: SynthConfig, rng: np.random.Generator) -> Backdrop | None:
-    if config.backgrounds is None or rng.random() >= config.media:
+    if config.backgrounds is None:
+        return None
+    # Looked at even where it is not used: a wrong folder fails in the first clip.
+    folder = _folder(config.backgrounds)
+    if rng.random() >= config.media:
         return None
     still = config.background == "static"
-    return _folder(config.backgrounds).sample(rng, config.frames, config.size_px, FPS, static=still)
+    return folder.sample(rng, config.frames, config.size_px, FPS, static=still)
 
 
 def _drifting(shot: Shot, backdrop: Backdrop) -> Shot:
