@@ -37,7 +37,8 @@ def measures(stage: Stage) -> dict[str, np.ndarray | float | str]:
     joints = actor.joints_world.double().numpy()
     size = stage.config.size_px
     seen = shot.project(joints)
-    to_eye = shot.centres_m - joints[:, 0]
+    pelvis = joints[:, joint("pelvis")]
+    to_eye = shot.centres_m - pelvis
     facing = actor.params.rotmats[:, 0, :, 2].double().numpy()
     turn = np.arctan2(to_eye[:, 0], to_eye[:, 2]) - np.arctan2(facing[:, 0], facing[:, 2])
     elevation = np.arctan2(to_eye[:, 1], np.linalg.norm(to_eye[:, [0, 2]], axis=-1))
@@ -46,7 +47,7 @@ def measures(stage: Stage) -> dict[str, np.ndarray | float | str]:
                                                      (len(stage), 1, 3)))[:, 0]  # fmt: skip
     steps = np.diff(seen, axis=0) * 224 / size
     knees = [
-        np.degrees(2 * np.arccos(np.clip((np.trace(r, axis1=-2, axis2=-1) - 1) / 2, -1, 1)) / 2)
+        np.degrees(np.arccos(np.clip((np.trace(r, axis1=-2, axis2=-1) - 1) / 2, -1, 1)))
         for r in actor.params.rotmats[:, [joint("left_knee"), joint("right_knee")]].unbind(1)
     ]
     wrists = joints[:, [joint("left_wrist"), joint("right_wrist")], 1].max(1)
@@ -58,10 +59,11 @@ def measures(stage: Stage) -> dict[str, np.ndarray | float | str]:
         "elevation_deg": np.degrees(elevation),
         "distance_m": np.linalg.norm(to_eye, axis=-1),
         "person_px": (seen[..., 1].max(1) - seen[..., 1].min(1)) * 224 / size,
-        "speed_m_s": np.linalg.norm(np.diff(joints - joints[:, :1], axis=0), axis=-1).ravel() * 30,
+        "speed_m_s": np.linalg.norm(np.diff(joints - pelvis[:, None], axis=0), axis=-1).ravel()
+        * 30,
         "motion_px": np.linalg.norm(steps, axis=-1).ravel(),
         "camera_px": np.linalg.norm(np.diff(scene, axis=0), axis=-1) * 224 / size,
-        "low": float((joints[:, 0, 1] < 0.6).mean()),
+        "low": float((pelvis[:, 1] < 0.6).mean()),
         "overhead": float((wrists > joints[:, joint("head"), 1]).mean()),
         "bent": float((np.max(knees, 0) > 60).mean()),
         "others": float(len(stage.actors) > 1),

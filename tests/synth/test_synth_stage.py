@@ -132,6 +132,20 @@ def test_without_occlusion_nothing_hides_anybody() -> None:
     assert hidden_more >= 3
 
 
+def test_without_occlusion_other_people_stay_behind() -> None:
+    crowd = replace(CONFIG, others=1.0, occlusion=False)
+    found = 0
+    for index in range(12):
+        stage = set_stage(crowd, index, BODY)
+        depth = [
+            stage.shot.to_camera(a.joints_world.double().numpy())[..., 2].mean()
+            for a in stage.actors
+        ]
+        found += len(depth) - 1
+        assert all(other > depth[0] + 0.3 for other in depth[1:])
+    assert found >= 6
+
+
 def test_occluders_leave_something_to_see() -> None:
     config = replace(CONFIG, occluder=1.0, frames=1, others=0.0)
     shares = []

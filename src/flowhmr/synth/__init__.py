@@ -3,6 +3,7 @@
 from flowhmr.synth.actors import MotionConfig
 from flowhmr.synth.bvh import BvhError, load_bvh_folder, read_bvh
 from flowhmr.synth.clips import ClipConfig, render_clip
+from flowhmr.synth.detections import detected_joints
 from flowhmr.synth.media import Backdrop, BackdropFolder
 from flowhmr.synth.motion import (
     Motion,
@@ -59,6 +60,7 @@ __all__ = [
     "SynthClips",
     "SynthConfig",
     "compress",
+    "detected_joints",
     "export_shards",
     "load_bvh_folder",
     "load_motions",

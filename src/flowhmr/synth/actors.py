@@ -84,8 +84,9 @@ class Actor:
         """What the person sits on: middle (x, z), height and heading (about y); None who stands."""
         if self.name not in SEATED:
             return None
-        when = int(self.joints_world[:, 0, 1].argmin())
-        bottom = self.verts_world[when][body.vertex_parts == SMPL_24.index("pelvis")]
+        pelvis = SMPL_24.index("pelvis")
+        when = int(self.joints_world[:, pelvis, 1].argmin())
+        bottom = self.verts_world[when][body.vertex_parts == pelvis]
         ahead = self.params.rotmats[when, 0, :, 2].cpu()
         heading = float(torch.atan2(ahead[0], ahead[2]))
         at = bottom.mean(0).cpu() - 0.06 * torch.tensor([np.sin(heading), 0, np.cos(heading)])

@@ -222,7 +222,11 @@ def _sample_others(
         other = sample_actor(config.motion, config.frames, body, config.place.textures, rng)
         away = (middle - eye)[[0, 2]] / np.linalg.norm((middle - eye)[[0, 2]])
         deep, wide = rng.uniform(-0.2, 3.5), rng.uniform(-2.2, 2.2)
-        if config.occlusion and rng.random() < 0.2:
+        in_front = rng.random() < 0.2
+        if not config.occlusion:
+            # Behind the subject's arms, whatever they reach for.
+            deep = max(deep, 1.0)
+        elif in_front:
             deep = -0.4 * np.linalg.norm(middle - eye)
         at = middle[[0, 2]] + deep * away + wide * np.array([away[1], -away[0]])
         other = other.moved(
