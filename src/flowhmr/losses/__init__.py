@@ -2,6 +2,12 @@
 
 from flowhmr.losses.anchor import AnchorTerms, AnchorWeights, anchor_terms
 from flowhmr.losses.flow import FlowLossConfig, FlowTerms, FlowWeights, flow_terms
+from flowhmr.losses.keypoints import (
+    KeypointLossConfig,
+    KeypointTerms,
+    KeypointWeights,
+    keypoint_terms,
+)
 from flowhmr.losses.objective import NonFiniteLoss, Objective, weigh
 from flowhmr.losses.supervised import (
     PredictedMaps,
@@ -13,6 +19,12 @@ from flowhmr.losses.supervised import (
     supervised_terms,
     surface_loss,
 )
+from flowhmr.losses.texture import (
+    TextureLossConfig,
+    TextureTerms,
+    TextureWeights,
+    texture_terms,
+)
 
 __all__ = [
     "AnchorTerms",
@@ -20,17 +32,25 @@ __all__ = [
     "FlowLossConfig",
     "FlowTerms",
     "FlowWeights",
+    "KeypointLossConfig",
+    "KeypointTerms",
+    "KeypointWeights",
     "NonFiniteLoss",
     "Objective",
     "PredictedMaps",
     "SupervisedTerms",
     "SupervisedWeights",
+    "TextureLossConfig",
+    "TextureTerms",
+    "TextureWeights",
     "anchor_terms",
     "flow_terms",
     "heatmap_loss",
     "joint_loss",
     "keypoint_loss",
+    "keypoint_terms",
     "supervised_terms",
     "surface_loss",
+    "texture_terms",
     "weigh",
 ]
