@@ -1,5 +1,14 @@
 """Metrics, and tables of any estimator on labelled or unlabelled clips."""
 
+from flowhmr.evaluation.flow_quality import (
+    FlowQuality,
+    FlowStudy,
+    Footage,
+    TrueBody,
+    choose_starts,
+    flow_quality_markdown,
+    score_flow_quality,
+)
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
 from flowhmr.evaluation.report import METRICS, Report, compare_markdown
 from flowhmr.evaluation.scores import (
@@ -18,16 +27,23 @@ __all__ = [
     "PROTOCOL",
     "ClipScore",
     "Estimator",
+    "FlowQuality",
     "FlowScore",
+    "FlowStudy",
+    "Footage",
     "MeanPose",
     "Report",
+    "TrueBody",
     "acceleration",
     "acceleration_error",
+    "choose_starts",
     "compare_markdown",
+    "flow_quality_markdown",
     "mpjpe",
     "pa_mpjpe",
     "pve",
     "score_clip",
     "score_flow",
+    "score_flow_quality",
     "score_jitter",
 ]

@@ -7,6 +7,12 @@ the pixel centre p in frame 1 is at ``p + flow[p]`` in frame 2.
 from flowhmr.flow.cache import CacheSize, FlowCache
 from flowhmr.flow.choose import flow_estimator
 from flowhmr.flow.consistency import Consistency, consistency_masks
+from flowhmr.flow.degraded import (
+    BlurredFlow,
+    NoisyFlow,
+    ScaledFlow,
+    WrongFlow,
+)
 from flowhmr.flow.estimators import (
     DisFlow,
     FlowError,
@@ -26,6 +32,7 @@ from flowhmr.flow.maps import (
 from flowhmr.flow.raft import RaftFlow
 
 __all__ = [
+    "BlurredFlow",
     "CacheSize",
     "Consistency",
     "DisFlow",
@@ -34,7 +41,10 @@ __all__ = [
     "FlowEstimator",
     "FlowPair",
     "FunctionFlow",
+    "NoisyFlow",
     "RaftFlow",
+    "ScaledFlow",
+    "WrongFlow",
     "consistency_masks",
     "estimate_pair",
     "flow_estimator",

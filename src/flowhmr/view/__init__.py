@@ -1,8 +1,9 @@
-"""Pictures: bodies over images, flow in colours, contact sheets, a report page."""
+"""Pictures: bodies over images, flow in colours, contact sheets, plots, a report page."""
 
 from flowhmr.view.layers import depth_to_rgb, draw_points, mask_to_rgb, parts_to_rgb
 from flowhmr.view.overlay import bodies_in_image, draw_body, draw_box, draw_joints
 from flowhmr.view.page import Figure, write_page
+from flowhmr.view.plots import plot_bars, plot_curves, plot_frames, plot_histograms
 from flowhmr.view.sheet import caption, contact_sheet, flow_to_rgb
 
 __all__ = [
@@ -18,5 +19,9 @@ __all__ = [
     "flow_to_rgb",
     "mask_to_rgb",
     "parts_to_rgb",
+    "plot_bars",
+    "plot_curves",
+    "plot_frames",
+    "plot_histograms",
     "write_page",
 ]
