@@ -10,7 +10,7 @@ import torch
 from flowhmr.body import open_body
 from flowhmr.cli import main
 from flowhmr.data import demo_clip, open_video, read_boxes, write_boxes, write_video
-from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, save_hmr
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, save_network
 from flowhmr.synth import mean_rotmats
 
 FRAMES = 9
@@ -55,7 +55,7 @@ def inputs(tmp_path_factory) -> Path:
     backbone = BackboneConfig("mobilenetv3_small_050", size_px=48)
     config = HmrConfig(backbone, hidden=32, maps=True)
     network = Hmr(config, MeanParams(mean_rotmats(), torch.zeros(10), body.body_id))
-    save_hmr(folder / "net.safetensors", network, {"command": "untrained"})
+    save_network(folder / "net.safetensors", network, {"command": "untrained"})
     clip_path, boxes_path = demo_clip()
     with open_video(clip_path) as video:
         images = [frame.image for frame in video.read(0, FRAMES)]

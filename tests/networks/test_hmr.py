@@ -17,7 +17,7 @@ from flowhmr.networks import (
     NetworkFileError,
     load_hmr,
     read_card,
-    save_hmr,
+    save_network,
 )
 
 TINY = HmrConfig(BackboneConfig("mobilenetv3_small_050", size_px=64), hidden=32)
@@ -114,7 +114,7 @@ def test_unknown_backbone_names_its_neighbours():
 def test_file_round_trip(tmp_path):
     network = Hmr(replace(TINY, maps=True), mean_params()).eval()
     path = tmp_path / "a.safetensors"
-    save_hmr(path, network, {"seed": 3})
+    save_network(path, network, {"seed": 3})
     again = load_hmr(path)
     picture = frames()
     torch.testing.assert_close(
@@ -128,8 +128,8 @@ def test_file_round_trip(tmp_path):
 
 def test_half_precision_file_is_half_the_size_and_close(tmp_path):
     network = Hmr(TINY, mean_params()).eval()
-    save_hmr(tmp_path / "full.safetensors", network, {})
-    save_hmr(tmp_path / "half.safetensors", network, {}, half=True)
+    save_network(tmp_path / "full.safetensors", network, {})
+    save_network(tmp_path / "half.safetensors", network, {}, half=True)
     sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("half", "full")]
     assert sizes[0] < 0.6 * sizes[1]
     picture = frames()
@@ -140,7 +140,7 @@ def test_half_precision_file_is_half_the_size_and_close(tmp_path):
 
 def test_bad_files_say_what_is_wrong(tmp_path):
     path = tmp_path / "a.safetensors"
-    save_hmr(path, Hmr(TINY, mean_params()), {})
+    save_network(path, Hmr(TINY, mean_params()), {})
     whole = path.read_bytes()
     with pytest.raises(NetworkFileError, match="no such file"):
         load_hmr(tmp_path / "missing.safetensors")
@@ -164,7 +164,7 @@ def _metadata(path) -> dict[str, str]:
 
 def test_weights_that_do_not_fit_or_are_not_finite(tmp_path):
     path = tmp_path / "a.safetensors"
-    save_hmr(path, Hmr(TINY, mean_params()), {})
+    save_network(path, Hmr(TINY, mean_params()), {})
     tensors, metadata = load_file(path), _metadata(path)
     name = "regressor.pose.weight"
     save_file(tensors | {name: tensors[name][:10].clone()}, path, metadata)
@@ -186,7 +186,7 @@ def test_backbone_starts_from_a_file_of_weights(tmp_path):
     ours = network.backbone.net.state_dict()
     assert all(torch.equal(ours[k], donor[k]) for k in donor)
     saved = tmp_path / "network.safetensors"
-    save_hmr(saved, network, {})
+    save_network(saved, network, {})
     path.unlink()  # a network's file stands alone
     assert load_hmr(saved).config.backbone.weights == ""
 

@@ -1,19 +1,37 @@
 """Networks: one model, one file. They take crops and give `flowhmr.records.Estimate`."""
 
+from flowhmr.networks.architectures import ARCHITECTURES, architecture
 from flowhmr.networks.backbone import Backbone, BackboneConfig
-from flowhmr.networks.hmr import Hmr, HmrConfig, HmrOutput, MeanParams
-from flowhmr.networks.weights import BASELINE, NetworkFileError, load_hmr, read_card, save_hmr
+from flowhmr.networks.context import ContextConfig, ContextHmr, ContextNet, context_vectors
+from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
+from flowhmr.networks.weights import (
+    BASELINE,
+    NetworkFileError,
+    load_hmr,
+    load_network,
+    read_card,
+    save_network,
+)
 
 __all__ = [
+    "ARCHITECTURES",
     "BASELINE",
     "Backbone",
     "BackboneConfig",
+    "ContextConfig",
+    "ContextHmr",
+    "ContextNet",
+    "Encoding",
+    "Film",
     "Hmr",
     "HmrConfig",
     "HmrOutput",
     "MeanParams",
     "NetworkFileError",
+    "architecture",
+    "context_vectors",
     "load_hmr",
+    "load_network",
     "read_card",
-    "save_hmr",
+    "save_network",
 ]

@@ -62,6 +62,8 @@ class Backbone(nn.Module):
         self.map_channels: int = channels[self.map_level]
         self.map_stride: int = strides[self.map_level]
         self.branches = [i for i, s in enumerate(strides) if s >= 4]
+        # A plain ViT gives its residual stream, without the norm that ends it.
+        self.add_norm = len(set(strides)) == 1
         if config.pooling == "grid":
             cells = -(-config.size_px // strides[-1])
             self.thin = nn.Conv2d(channels[-1], config.grid_channels, 1)
@@ -77,6 +79,8 @@ class Backbone(nn.Module):
         """Features of RGB crops given as bytes, or as floats in [0, 1] (colour noise applied)."""
         rgb = frames / 255 if frames.dtype == torch.uint8 else frames
         maps = self.net(((rgb - self.mean) / self.std).contiguous(memory_format=_layout(rgb)))
+        if self.add_norm:
+            maps = [_layer_norm(m) for m in maps]
         if self.config.pooling == "grid":
             feature = self.thin(maps[-1]).flatten(1)
         elif self.config.pooling == "branches":
@@ -89,6 +93,12 @@ class Backbone(nn.Module):
 def _layout(tensor: Tensor) -> torch.memory_format:
     # Channels last is 1.5x faster for convolutions on CPU and on tensor cores.
     return torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+
+
+def _layer_norm(fine_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    # No weights: those of the layers that follow can do what they would.
+    tokens = fine_map.permute(0, 2, 3, 1)
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:]).permute(0, 3, 1, 2)
 
 
 def _build(config: BackboneConfig) -> nn.Module:
@@ -104,7 +114,7 @@ def _build(config: BackboneConfig) -> nn.Module:
     if config.name.startswith("hrnet"):
         # The four branches themselves, not the wider maps of HRNet's classification head.
         options["feature_location"] = ""
-    if "vit" in config.name:
+    if getattr(timm.get_pretrained_cfg(config.name), "fixed_input_size", False):
         options["img_size"] = config.size_px
     try:
         net = timm.create_model(config.name, features_only=True, **options)

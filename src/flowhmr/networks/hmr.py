@@ -68,6 +68,30 @@ class HmrOutput:
     of there being a body; for `Labels.surface`."""
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """Feature-wise affine modulation: ``gamma * feature + beta`` (Perez et al. 2018)."""
+
+    gamma: Float[Tensor, "b f"]
+    """Factor of each of the backbone's features; 1 changes nothing."""
+    beta: Float[Tensor, "b f"]
+    """Added to each; 0 changes nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What `Hmr.encode` gives and `Hmr.decode` takes."""
+
+    feature: Float[Tensor, "b f"]
+    """The backbone's vector: what a `Film` modulates."""
+    read: Float[Tensor, "b m"] | None
+    """What the regressor is told of the maps, if the network has them; not modulated."""
+    heatmap_logits: Float[Tensor, "b 24 h w"] | None
+    """As in `HmrOutput`."""
+    surface: Float[Tensor, "b 4 h w"] | None
+    """As in `HmrOutput`."""
+
+
 class Hmr(nn.Module):
     """Single-frame regressor of SMPL parameters.
 
@@ -96,20 +120,38 @@ class Hmr(nn.Module):
         extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
         self.regressor = _Regressor(self.backbone.out_features + extra, len(start), config)
 
-    def forward(self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> HmrOutput:
-        """Bodies in RGB crops, given as bytes or as floats in [0, 1]."""
+    def forward(
+        self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"], film: Film | None = None
+    ) -> HmrOutput:
+        """Bodies in RGB crops, given as bytes or as floats in [0, 1].
+
+        Without ``film`` the backbone's vector is used as it is.
+        """
+        return self.decode(self.encode(frames), film)
+
+    def encode(self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Encoding:
+        """The part of `forward` that costs: done once, it serves several calls of `decode`."""
         feature, fine_map = self.backbone(frames)
-        logits = surface = None
-        if self.map_head is not None:
-            logits, surface = self.map_head(fine_map).split([JOINTS, 4], 1)
-            points, sharpness = soft_argmax(logits)
-            seen = torch.cat([surface[:, :3], torch.ones_like(surface[:, 3:])], 1)
-            seen = adaptive_avg_pool2d(seen * surface[:, 3:].sigmoid(), SURFACE_CELLS)
-            feature = torch.cat([feature, points.flatten(1), sharpness, seen.flatten(1)], -1)
+        if self.map_head is None:
+            return Encoding(feature, None, None, None)
+        logits, surface = self.map_head(fine_map).split([JOINTS, 4], 1)
+        points, sharpness = soft_argmax(logits)
+        seen = torch.cat([surface[:, :3], torch.ones_like(surface[:, 3:])], 1)
+        seen = adaptive_avg_pool2d(seen * surface[:, 3:].sigmoid(), SURFACE_CELLS)
+        read = torch.cat([points.flatten(1), sharpness, seen.flatten(1)], -1)
+        return Encoding(feature, read, logits, surface)
+
+    def decode(self, encoding: Encoding, film: Film | None = None) -> HmrOutput:
+        """Bodies from what `encode` gave, its vector modulated by ``film`` if there is one."""
+        feature = encoding.feature
+        if film is not None:
+            feature = film.gamma * feature + film.beta
+        if encoding.read is not None:
+            feature = torch.cat([feature, encoding.read], -1)
         state = self.start.expand(len(feature), -1)
         for _ in range(self.config.rounds):
             state = state + self.regressor(torch.cat([feature, state], -1))
-        return HmrOutput(self._estimate(state), logits, surface)
+        return HmrOutput(self._estimate(state), encoding.heatmap_logits, encoding.surface)
 
     def _estimate(self, state: Float[Tensor, "b p"]) -> Estimate:
         # Rotations in half precision would be off by millimetres at the hands.

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flowhmr.networks.backbone import BackboneConfig
+from flowhmr.networks.context import ContextConfig, ContextHmr
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 
 FORMAT = "flowhmr-hmr-1"
-
+CONTEXT_FORMAT = "flowhmr-context-1"
 
 BASELINE = Path(__file__).parent / "assets" / "baseline.safetensors"
 """The shipped network; its card stands beside it."""
@@ -25,27 +26,35 @@ class NetworkFileError(ValueError):
     """A file that does not hold one of our networks."""
 
 
-def save_hmr(path: Path, network: Hmr, notes: dict[str, Any], half: bool = False) -> None:
+def save_network(
+    path: Path, network: Hmr | ContextHmr, notes: dict[str, Any], half: bool = False
+) -> None:
     """Write weights, architecture and body identity to one file, whole or not at all.
 
     Args:
         path: a ``.safetensors`` file.
-        network: what to save.
+        network: what to save, with temporal context or without.
         notes: JSON-able facts for the card (command, seed, time, hardware ...).
         half: store in half precision (for shipping).
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    config = dataclasses.asdict(network.config)
+    hmr = network.hmr if isinstance(network, ContextHmr) else network
+    config = dataclasses.asdict(hmr.config)
     config["backbone"]["weights"] = ""
     metadata = {
         "format": FORMAT,
         "config": json.dumps(config),
-        "body_id": network.body_id,
-        "num_betas": str(network.num_betas),
+        "body_id": hmr.body_id,
+        "num_betas": str(hmr.num_betas),
         "notes": json.dumps(notes),
     }
+    if isinstance(network, ContextHmr):
+        metadata |= {
+            "format": CONTEXT_FORMAT,
+            "context": json.dumps(dataclasses.asdict(network.config)),
+        }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, temporary, metadata)
@@ -56,6 +65,8 @@ def save_hmr(path: Path, network: Hmr, notes: dict[str, Any], half: bool = False
 
 def read_card(path: Path) -> dict[str, Any]:
     """The facts stored with a network: architecture, body, notes.
+
+    ``context`` is the architecture of the temporal context, None for a single-frame network.
 
     Raises:
         NetworkFileError: not one of our files.
@@ -73,37 +84,57 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{path}: got a file that is not safetensors, or is cut off ({error}); expected a "
             "network saved by `flowhmr pretrain` or `flowhmr refine`; download or train it again"
         ) from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, CONTEXT_FORMAT):
         raise NetworkFileError(
-            f"{path}: got format {metadata.get('format')!r}; expected {FORMAT!r}; this "
-            "safetensors file holds something else"
+            f"{path}: got format {metadata.get('format')!r}; expected {FORMAT!r} or "
+            f"{CONTEXT_FORMAT!r}; this safetensors file holds something else"
         )
+    with_context = metadata["format"] == CONTEXT_FORMAT
     try:
         return {
             "config": json.loads(metadata["config"]),
             "body_id": metadata["body_id"],
             "num_betas": int(metadata["num_betas"]),
             "notes": json.loads(metadata["notes"]),
+            "context": json.loads(metadata["context"]) if with_context else None,
         }
     except (KeyError, ValueError) as error:
         raise NetworkFileError(
             f"{path}: got a card that does not read ({type(error).__name__} {error}); expected "
-            "config, body_id, num_betas and notes; download or train it again"
+            "config, body_id, num_betas, notes and, with temporal context, context; download or "
+            "train it again"
         ) from error
 
 
 def load_hmr(path: Path) -> Hmr:
-    """A network from its file, in evaluation mode on the CPU.
+    """A single-frame network from its file, in evaluation mode on the CPU.
+
+    Raises:
+        NetworkFileError: as `load_network`, or the network has temporal context.
+    """
+    network = load_network(path)
+    if isinstance(network, ContextHmr):
+        raise NetworkFileError(
+            f"{path}: got a network with temporal context; expected a single-frame network; use "
+            "the one it was refined from, or read this one with load_network"
+        )
+    return network
+
+
+def load_network(path: Path) -> Hmr | ContextHmr:
+    """A network from its file, with temporal context or without; evaluation mode, on the CPU.
 
     Raises:
         NetworkFileError: the file is not ours, is damaged, or does not fit its own architecture.
     """
     card = read_card(path)
-    config = card["config"]
+    config, context = card["config"], card["context"]
     mean = torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]
     try:
         architecture = HmrConfig(**{**config, "backbone": BackboneConfig(**config["backbone"])})
         network = Hmr(architecture, MeanParams(*mean))
+        if context is not None:
+            network = ContextHmr(ContextConfig(**context), network)
     except (KeyError, TypeError, ValueError) as error:
         raise NetworkFileError(
             f"{path}: got an architecture that cannot be built ({error}); expected one of this "

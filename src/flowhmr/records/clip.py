@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flowhmr.body import BodyParams
@@ -30,6 +30,17 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What was seen before each frame of a clip, for networks with temporal context."""
+
+    frames: UInt8[Tensor, "*b t n 3 s s"]
+    """The ``n`` frames before each of the ``t``, in order, each in its own crop; zeros where the
+    video had not begun."""
+    count: Int[Tensor, "*b t"]
+    """How many of them there are: the last ``count`` of the ``n``."""
+
+
+@dataclass(frozen=True, eq=False)
 class Clip:
     """Square crops of one person in ``t`` frames (1 for a still), labelled or not.
 
@@ -47,6 +58,10 @@ class Clip:
     flow_crop: Crop | None = None
     """The windows ``[*b t-1]`` in which the flow was seen, the same for both its frames; None where
     there is no flow."""
+    detected_px: Float[Tensor, "*b t 17 3"] | None = None
+    """COCO's keypoints as a detector saw them: pixels of the crop and confidence 0..1."""
+    before: Before | None = None
+    """The frames before these, if they were asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +80,9 @@ class Sequence:
     """The person's box (x, y, w, h) in each image."""
     labels: Labels | None
     """In pixels of the images; ``[t]``."""
+    detected_px: Float[Tensor, "t 17 3"] | None = None
+    """COCO's keypoints as a detector or a file gives them: pixels of the images and confidence
+    0..1; None where nobody looked."""
 
     def __len__(self) -> int:
         return len(self.images)

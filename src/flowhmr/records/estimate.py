@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flowhmr.body import BodyParams
+from flowhmr.body import BodyIdentityError, BodyParams
 from flowhmr.cameras import Crop, WeakCamera
 
 
@@ -31,3 +32,23 @@ class Track:
     """The windows ``[t]`` the estimates' cameras belong to."""
     estimate: Estimate
     """Bodies and cameras, ``[t]``."""
+
+
+def join_estimates(parts: list[Estimate]) -> Estimate:
+    """Estimates one after the other along their leading axis.
+
+    Raises:
+        BodyIdentityError: they are of several bodies.
+    """
+    body_id = parts[0].params.body_id
+    for part in parts:
+        if part.params.body_id != body_id:
+            raise BodyIdentityError("estimates", part.params.body_id, body_id)
+    return Estimate(
+        BodyParams(
+            torch.cat([p.params.rotmats for p in parts]),
+            torch.cat([p.params.betas for p in parts]),
+            body_id,
+        ),
+        WeakCamera(torch.cat([p.camera.params for p in parts])),
+    )

@@ -9,7 +9,7 @@ import torch
 from flowhmr.body import open_body
 from flowhmr.data import AugmentConfig, StillBatches
 from flowhmr.losses import SupervisedWeights
-from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr, save_hmr
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr, save_network
 from flowhmr.synth import PoolConfig, StillPool, mean_rotmats
 from flowhmr.training.config import OptimiserConfig, TrainConfig
 from flowhmr.training.loop import train
@@ -95,5 +95,5 @@ def pretrain(
     run = Run(folder, train_config, config, "pretrain")
     result = train(train_config, network, body, stills, None, run, device)
     path = folder / "network.safetensors"
-    save_hmr(path, result, {"trained_by": "pretrain", **provenance(), **run.cost()})
+    save_network(path, result, {"trained_by": "pretrain", **provenance(), **run.cost()})
     return path
