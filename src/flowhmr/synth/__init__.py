@@ -21,6 +21,7 @@ from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_sh
 from flowhmr.synth.shots import ShotConfig
 from flowhmr.synth.stage import SynthConfig
 from flowhmr.synth.stills import Still, StillConfig, render_stills
+from flowhmr.synth.store import ClipStore, write_whole
 from flowhmr.synth.synthmotion import (
     LABELLED_SHARES,
     SPLITS,
@@ -41,6 +42,7 @@ __all__ = [
     "BackdropFolder",
     "BvhError",
     "ClipConfig",
+    "ClipStore",
     "ExportConfig",
     "Motion",
     "MotionConfig",
@@ -74,4 +76,5 @@ __all__ = [
     "sample_background",
     "split_spec",
     "synth_clip",
+    "write_whole",
 ]

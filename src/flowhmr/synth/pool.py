@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from flowhmr.body import open_body
 from flowhmr.records import Labels
 from flowhmr.synth.scenes import sample_background
 from flowhmr.synth.stills import StillConfig, render_stills
+from flowhmr.synth.store import save_npy, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -176,8 +176,8 @@ def _render_chunk(config: PoolConfig, folder: Path, start: int) -> None:
     tables = [_table_from_labels(p.labels) for p in parts]
     table = {k: torch.cat([t[k] for t in tables]) for k in tables[0]}
     target = folder / f"stills-{start:07d}"
-    _write(target.with_suffix(".npy"), lambda path: _save_npy(path, rgba))
-    _write(target.with_suffix(".safetensors"), lambda path: save_file(table, path))
+    write_whole(target.with_suffix(".npy"), lambda path: save_npy(path, rgba))
+    write_whole(target.with_suffix(".safetensors"), lambda path: save_file(table, path))
 
 
 def _render_backgrounds(config: PoolConfig, folder: Path) -> None:
@@ -188,19 +188,4 @@ def _render_backgrounds(config: PoolConfig, folder: Path) -> None:
             for i in range(config.backgrounds)
         ]
     )
-    _write(folder / "backgrounds.npy", lambda path: _save_npy(path, images))
-
-
-def _save_npy(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array)
-
-
-def _write(target: Path, save: Callable[[Path], None]) -> None:
-    """Write beside the target, then rename: a reader never sees half a file."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        save(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(folder / "backgrounds.npy", lambda path: save_npy(path, images))
