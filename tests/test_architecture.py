@@ -28,9 +28,13 @@ MAY_IMPORT: dict[str, str] = {
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation"
     ),
     "view": "geometry cameras body raster flow records",
-    "cli": (
+    "experiments": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
         "training view"
+    ),
+    "cli": (
+        "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
+        "training view experiments"
     ),
 }
 """What each room may import from the package, besides itself."""

@@ -170,6 +170,37 @@ def test_boxes_follow_the_part_of_the_picture_that_is_kept(folder, crop_px):
         assert block_of(image) == pytest.approx(box_px, abs=0.1)
 
 
+def with_keypoints(tracked: PersonTrack) -> PersonTrack:
+    """Keypoints on the box's diagonal; each is as certain as its frame is late."""
+    x, y, w, h = tracked.boxes_px[:, None].unbind(-1)
+    places = torch.linspace(0, 1, 17)
+    confidence = (tracked.frame_indices[:, None] / FRAMES).expand(-1, 17)
+    points = torch.stack([x + w * places, y + h * places, confidence], -1)
+    return replace(tracked, keypoints_px=points)
+
+
+@pytest.mark.parametrize("crop_px", [256, 70, 35])
+def test_keypoints_follow_the_part_of_the_picture_that_is_kept(folder, crop_px):
+    """The first and the last lie on corners of the white block, in the frames of each stretch."""
+    parts = sequences_of(folder, [with_keypoints(track([0, 1, 4, 5, 6]))], crop_px)
+    assert [len(p) for p in parts] == [2, 3]
+    for part, frames in zip(parts, ([0, 1], [4, 5, 6])):
+        assert part.detected_px is not None
+        assert part.detected_px.shape == (len(frames), 17, 3)
+        for image, points, frame in zip(part.images, part.detected_px, frames):
+            x, y, w, h = block_of(image)
+            assert points[0, :2].tolist() == pytest.approx([x, y], abs=0.1)
+            assert points[-1, :2].tolist() == pytest.approx([x + w, y + h], abs=0.1)
+            assert points[:, 2].tolist() == pytest.approx([frame / FRAMES] * 17)
+
+
+def test_people_without_keypoints_have_none(folder):
+    tracks = [with_keypoints(track([0, 1], 4)), track([0, 1], 9)]
+    first, second = sequences_of(folder, tracks, 256)
+    assert first.detected_px is not None
+    assert second.detected_px is None
+
+
 def test_only_the_surroundings_of_the_person_are_kept(folder):
     (sequence,) = sequences_of(folder, [track([0, 1, 2])], 256)
     height, width = sequence.images[0].shape[:2]

@@ -12,10 +12,17 @@ from torch.testing import assert_close
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.cameras import Crop, between_crops, warp_image
-from flowhmr.data import FlowSource, PairBatches, PairConfig, frame_crops
+from flowhmr.data import (
+    FlowSource,
+    PairBatches,
+    PairConfig,
+    cut_pair,
+    frame_crops,
+    mixture_weights,
+)
 from flowhmr.flow import DisFlow, FlowCache, FlowPair, FunctionFlow, estimate_pair
 from flowhmr.geometry import map_tensors, pick
-from flowhmr.records import Clip, Labels, Sequence
+from flowhmr.records import Before, Clip, Labels, Sequence
 from flowhmr.synth import ClipConfig, render_clip
 
 SIZE = 48
@@ -296,3 +303,176 @@ def test_the_person_moves_as_the_flow_says(clip):
         moved.append((points_px[1] - points_px[0]).norm(dim=-1))
     assert torch.stack(errors).mean() < 1.0
     assert torch.stack(errors).mean() < torch.stack(moved).mean()
+
+
+def numbered(frames: int, number: int = 0, name: str = "numbered") -> Sequence:
+    """Plain images, in which frame ``t`` has the brightness ``number + t``."""
+    images = [np.full((32, 32, 3), number + t, np.uint8) for t in range(frames)]
+    boxes_px = torch.tensor([[12.0, 10.0, 8.0, 12.0]]).repeat(frames, 1)
+    return Sequence(name, "0", images, torch.arange(frames) / 30, boxes_px, None)
+
+
+def brightness(clip: Clip) -> list[int]:
+    """Of each frame, in its middle; of a batch, frame by frame."""
+    middle = clip.frames.shape[-1] // 2
+    return clip.frames[..., 0, middle, middle].flatten().tolist()
+
+
+def before_of(clip: Clip) -> Before:
+    assert clip.before is not None
+    return clip.before
+
+
+def detected_of(clip: Clip) -> torch.Tensor:
+    assert clip.detected_px is not None
+    return clip.detected_px
+
+
+def with_keypoints(sequence: Sequence) -> Sequence:
+    """The first 17 labelled keypoints, as if a detector had seen them."""
+    confidence = torch.rand(len(sequence), 17, 1, generator=torch.Generator().manual_seed(0))
+    points_px = labels_of(sequence).keypoints_px[:, :17]
+    return replace(sequence, detected_px=torch.cat([points_px, confidence], -1))
+
+
+def test_the_links_of_a_window_follow_one_another_each_with_its_own_gap():
+    path_px = np.array([0.0, 1, 2, 3, 5.4, 7.8, 13.8, 19.8])
+    """How far things have moved in each frame: slowly, faster, fast."""
+
+    def moved(frame1: np.ndarray, frame2: np.ndarray) -> FlowPair:
+        first, second = (int(f[SIZE // 2, SIZE // 2, 0]) for f in (frame1, frame2))
+        flow = no_flow(frame1, frame2)
+        return replace(flow, forward=flow.forward + float(path_px[second] - path_px[first]))
+
+    # A reach of 0.15 is 7.2 px; the length of (1, 1) px is 1.4 px.
+    config = PairConfig(gap=3, reach=0.15, flow_px=SIZE, frames=4)
+    window = FlowSource(config, moved).pair(numbered(10), 0, SIZE)
+    rows = [0, 3, 5, 6]
+    assert brightness(window) == rows
+    assert_close(
+        flow_of(window).forward[:, 20, 20, 0].double(), torch.from_numpy(np.diff(path_px[rows]))
+    )
+    assert window_of(window).side_px.shape == (3,)
+
+
+def test_a_window_is_its_pairs_one_after_the_other(clip):
+    # Labels and all.
+    window = FlowSource(PairConfig(flow_px=SIZE, frames=4), DIS).pair(clip, 1, SIZE)
+    for k in range(3):
+        pair = FlowSource(PairConfig(flow_px=SIZE), DIS).pair(clip, 1 + k, SIZE)
+        assert torch.equal(window.frames[k : k + 2], pair.frames)
+        assert torch.equal(window.crop.side_px[k : k + 2], pair.crop.side_px)
+        assert torch.equal(labels_of(window).joints_m[k : k + 2], labels_of(pair).joints_m)
+        assert torch.equal(flow_of(window).forward[k], flow_of(pair).forward[0])
+        assert torch.equal(flow_of(window).backward_valid[k], flow_of(pair).backward_valid[0])
+        assert torch.equal(window_of(window).centre_px[k], window_of(pair).centre_px[0])
+
+
+def test_only_windows_that_end_within_their_sequence_are_drawn():
+    config = PairConfig(gap=2, frames=3, flow_px=8)
+    assert config.span == 4
+    dataset = batches([numbered(4), numbered(7)], config, size_px=8)
+    assert dataset.pairs == config.windows_in(numbered(7)) == 3
+    assert [brightness(dataset.pair(i)) for i in range(3)] == [[i, i + 2, i + 4] for i in range(3)]
+    with pytest.raises(ValueError, match=r"sequences of at most 4 frames; .* the gap of 4; give"):
+        batches([numbered(4)], config)
+
+
+@pytest.mark.parametrize("changed", [{"gap": 0}, {"frames": 1}, {"context": -1}])
+def test_pairs_that_are_none_are_refused(changed):
+    (name,) = changed
+    with pytest.raises(ValueError, match=rf"pairs, {name}: got -?\d; expected \d or more"):
+        PairConfig(**changed)
+
+
+def test_context_is_the_crops_of_the_frames_before(clip):
+    config = PairConfig(gap=2, flow_px=SIZE, frames=3, context=3, margin=1.5)
+    window = FlowSource(config, no_flow).pair(clip, 0, SIZE)
+    before, alone = before_of(window), frame_crops(clip, SIZE, margin=1.5).frames
+    assert before.frames.shape == (3, 3, 3, SIZE, SIZE)
+    assert before.count.tolist() == [0, 2, 3]
+    for frames, count, row in zip(before.frames, before.count.tolist(), (0, 2, 4)):
+        assert torch.equal(frames[3 - count :], alone[row - count : row])
+        assert not frames[: 3 - count].any()
+    assert FlowSource(PairConfig(flow_px=SIZE), no_flow).pair(clip, 2, SIZE).before is None
+
+
+def test_keypoints_follow_their_crop(clip):
+    # They lie on labelled ones: they go where these go.
+    sequence = with_keypoints(clip)
+    window = FlowSource(PairConfig(gap=2, flow_px=SIZE), no_flow).pair(sequence, 1, SIZE)
+    for cut, rows in ((frame_crops(sequence, SIZE), [0, 1, 2, 3, 4]), (window, [1, 3])):
+        assert_close(detected_of(cut)[..., :2], labels_of(cut).keypoints_px[:, :17])
+        assert sequence.detected_px is not None
+        assert torch.equal(detected_of(cut)[..., 2], sequence.detected_px[rows, :, 2])
+    assert frame_crops(clip, SIZE).detected_px is None
+    assert (
+        cut_pair(clip, 0, SIZE, FlowSource(PairConfig(flow_px=SIZE), no_flow)).detected_px is None
+    )
+
+
+def test_windows_with_context_and_keypoints_make_batches(clip):
+    config = PairConfig(flow_px=SIZE, frames=3, context=2)
+    batch = batches([with_keypoints(clip), with_keypoints(clip)], config)[0]
+    assert batch.frames.shape == (4, 3, 3, SIZE, SIZE)
+    assert flow_of(batch).forward.shape == (4, 2, SIZE, SIZE, 2)
+    assert window_of(batch).centre_px.shape == (4, 2, 2)
+    assert detected_of(batch).shape == (4, 3, 17, 3)
+    assert before_of(batch).frames.shape == (4, 3, 2, 3, SIZE, SIZE)
+    assert before_of(batch).count.shape == (4, 3)
+    again = pick(batch, 1)
+    single = next(
+        c
+        for c in (batches([with_keypoints(clip)], config).pair(i) for i in range(3))
+        if torch.equal(c.frames, again.frames)
+    )
+    assert torch.equal(before_of(again).frames, before_of(single).frames)
+    assert torch.equal(detected_of(again), detected_of(single))
+
+
+def test_video_without_keypoints_mixes_with_video_that_has_some(clip):
+    plain = sliding((1.0, 0.0), frames=5)
+    batch = batches([with_keypoints(clip), plain], batch=16)[0]
+    stands = torch.isclose(batch.crop.centre_px[:, 0], torch.tensor([80.0, 60.0])).all(-1)
+    assert 0 < stands.sum() < 16
+    confidence = detected_of(batch)[..., 2]
+    assert (confidence[stands] == 0).all()
+    assert (confidence[~stands] > 0).any(-1).all()
+    assert batches([plain])[0].detected_px is None
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_a_mixtures_shares_do_not_depend_on_the_sizes_of_its_sets(copies):
+    long, short = [numbered(40, 0)], [numbered(n, 100) for n in (2, 3, 3, 5)] * copies
+    config = PairConfig(frames=3, flow_px=4)
+    weights = mixture_weights([long, short], [1.0, 3.0], config)
+    sets = {"size_px": 4, "batch": 200, "weights": weights}
+    drawn = brightness(batches([*long, *short], config, **sets)[0])[::3]
+    # Three standard deviations.
+    assert np.mean([b >= 100 for b in drawn]) == pytest.approx(0.75, abs=0.092)
+    # In each copy windows start at frame 0 (three of them), 1 and 2, all equally likely.
+    later = np.mean([b > 100 for b in drawn if b >= 100])
+    assert later == pytest.approx(2 / 5, abs=0.12)
+
+
+def test_a_mixtures_shares_are_those_of_its_pairs():
+    sets = [[numbered(9), numbered(2)], [numbered(4)], [numbered(6)]]
+    weights = mixture_weights(sets, [2.0, 0.0, 6.0])
+    pairs = [8, 1, 3, 5]
+    drawn = np.array(weights) * pairs
+    assert drawn / drawn.sum() == pytest.approx([0.25 * 8 / 9, 0.25 / 9, 0, 0.75])
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("shares", [[1.0], [1.0, -0.5], [0.0, 0.0], []])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(ValueError, match=r"mixture: got shares .* for 2 sets of video; expected"):
+        mixture_weights([[numbered(3)], [numbered(3)]], shares)
+
+
+@pytest.mark.parametrize("empty", [[], [numbered(2)]])
+def test_a_share_of_nothing_is_refused(empty):
+    config = PairConfig(gap=2)
+    with pytest.raises(ValueError, match=r"got share 1.0 for set 1 of \d sequences, none of them"):
+        mixture_weights([[numbered(3)], empty], [1.0, 1.0], config)
+    assert mixture_weights([[numbered(3)], empty], [1.0, 0.0], config)[0] > 0

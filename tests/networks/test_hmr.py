@@ -218,3 +218,22 @@ def test_depthwise_convolutions_stay_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         network(frames())
     assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_early_parameters_end_with_their_level(levels):
+    backbone = Hmr(TINY, mean_params()).backbone
+    last = backbone.net.feature_info.module_name()[levels - 1]
+    early = {id(p) for p in backbone.early(levels)}
+    names = [n for n, p in backbone.net.named_parameters() if id(p) in early]
+    everything = [n for n, _ in backbone.net.named_parameters()]
+    assert names == everything[: len(names)]
+    assert names[-1].startswith(f"{last}.")
+    assert not any(n.startswith(f"{last}.") for n in everything[len(names) :])
+
+
+def test_no_level_is_early_by_default_and_unknown_ones_are_refused():
+    backbone = Hmr(TINY, mean_params()).backbone
+    assert backbone.early(0) == []
+    with pytest.raises(ValueError, match="got 6 levels to keep as they are; expected 0 to 5"):
+        backbone.early(6)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import TypeCheckError
 from torch.testing import assert_close
 
-from flowhmr.body import BodyParams
+from flowhmr.body import BodyIdentityError, BodyParams
 from flowhmr.cameras import Crop, WeakCamera
 from flowhmr.flow import FlowPair
 from flowhmr.geometry import RecordError, collate, pick, to_device
-from flowhmr.records import Clip, Estimate, Labels, Sequence, Track
+from flowhmr.records import Clip, Estimate, Labels, Sequence, Track, join_estimates
 
 FRAMES, SIZE = 2, 8
 
@@ -87,6 +87,30 @@ def test_estimates_move_and_batch():
     batch = collate(estimates)
     assert_close(batch.camera.scale, torch.tensor([1.0, 2.0]))
     assert to_device(batch, "meta").params.betas.device.type == "meta"
+
+
+@pytest.mark.parametrize("more", [(), (2,)])
+def test_estimates_cut_apart_are_joined_again(more):
+    camera = torch.randn(6, *more, 3, generator=torch.Generator().manual_seed(1))
+    whole = Estimate(params(6, *more), WeakCamera(camera))
+    parts = [pick(whole, torch.arange(a, b)) for a, b in ((0, 1), (1, 4), (4, 6))]
+    joined = join_estimates(parts)
+    assert torch.equal(joined.params.rotmats, whole.params.rotmats)
+    assert torch.equal(joined.params.betas, whole.params.betas)
+    assert torch.equal(joined.camera.params, camera)
+    assert joined.params.body_id == "some-body"
+    backwards = join_estimates(parts[::-1])
+    assert torch.equal(backwards.camera.params, camera[[4, 5, 1, 2, 3, 0]])
+    assert torch.equal(backwards.params.betas, whole.params.betas[[4, 5, 1, 2, 3, 0]])
+
+
+def test_estimates_of_several_bodies_are_not_joined():
+    estimates = [
+        Estimate(BodyParams(p.rotmats, p.betas, name), WeakCamera(torch.ones(2, 3)))
+        for p, name in ((params(2), "a"), (params(2), "a"), (params(2), "b"))
+    ]
+    with pytest.raises(BodyIdentityError, match=r"estimates.*b.*a"):
+        join_estimates(estimates)
 
 
 def test_a_track_keeps_its_frames_and_estimates_together():

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,75 +15,18 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_runs import BOTH, CPU, SIZE, data, network, run, same
 from torch import nn
 from torch.testing import assert_close
 
 from flowhmr.body import open_body
 from flowhmr.cameras import WeakCamera
-from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
-from flowhmr.flow import DisFlow, estimate_pair
-from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss, SupervisedWeights
-from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams
-from flowhmr.synth import ClipConfig, PoolConfig, StillConfig, StillPool, mean_rotmats, render_clip
+from flowhmr.data import AugmentConfig, PairBatches, StillBatches
+from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss
 from flowhmr.training import CheckpointError, OptimiserConfig, Run, TrainConfig, train
-from flowhmr.training.loop import (
-    colour_noise,
-    frozen_statistics,
-    surface_weights,
-    video_terms,
-    where_body,
-)
+from flowhmr.training.loop import colour_noise, frozen_statistics
 from flowhmr.training.state import TrainState, learning_rate
-
-SIZE = 48
-CPU = torch.device("cpu")
-WEIGHTS = SupervisedWeights(overall=1.0)
-BOTH = TrainConfig(
-    steps=6,
-    batch=4,
-    pairs=2,
-    optimiser=OptimiserConfig(1e-3, average=0.9, warmup=2, decay=2),
-    supervised=WEIGHTS,
-    flow=FlowWeights(0.1),
-    workers=0,
-    checkpoint_every=2,
-    log_every=1,
-)
-
-
-def network(seed: int = 0) -> Hmr:
-    torch.manual_seed(seed)
-    body = open_body()
-    config = HmrConfig(BackboneConfig("mobilenetv3_small_050", size_px=SIZE), hidden=32)
-    return Hmr(config, MeanParams(mean_rotmats(), torch.zeros(10), body.body_id))
-
-
-@pytest.fixture(scope="session")
-def pool(tmp_path_factory) -> StillPool:
-    config = PoolConfig(StillConfig(size_px=64), count=32, backgrounds=4, chunk=32)
-    return StillPool(config, tmp_path_factory.mktemp("pool"), workers=1)
-
-
-@pytest.fixture(scope="session")
-def video():
-    return [render_clip(ClipConfig(frames=5, size_px=96), 0, open_body())]
-
-
-def data(config: TrainConfig, pool: StillPool, video):
-    stills = StillBatches(pool, SIZE, config.batch, AugmentConfig(), config.seed, config.steps)
-    source = FlowSource(PairConfig(flow_px=64), partial(estimate_pair, DisFlow("fast")))
-    return stills, PairBatches(video, SIZE, config.pairs, config.seed, config.steps, source)
-
-
-def run(config: TrainConfig, folder: Path, pool, video, start: Hmr | None = None) -> Hmr:
-    stills, pairs = data(config, pool, video)
-    return train(
-        config, start or network(), open_body(), stills, pairs, Run(folder, config, {}), CPU
-    )
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+from flowhmr.training.video import surface_weights, video_terms, where_body
 
 
 def test_resumed_run_ends_where_the_whole_one_does(tmp_path, pool, video):
@@ -353,11 +295,35 @@ def test_where_body_reads_the_surface_map():
     assert where_body(surface, points, 48).tolist() == [[True, False, False, False]]
 
 
+def test_a_vertex_on_another_limb_is_not_on_its_part():
+    """The map sees the rest pose's lowest corner everywhere: a vertex is there or elsewhere."""
+    rest_m = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [-0.9, -1.0, -1.0]])
+    surface = torch.zeros(1, 4, 6, 6)
+    surface[:, 3] = 3.0
+    points = torch.full((1, 3, 2), 24.0)
+    assert where_body(surface, points, 48, rest_m, 0.2).tolist() == [[True, False, True]]
+    assert where_body(surface, points, 48, rest_m, 0.05).tolist() == [[True, False, False]]
+    assert where_body(surface, points, 48, rest_m, 0.0).all()
+
+
+def test_fixed_levels_stay_as_they_are_and_the_rest_learns(tmp_path, pool, video):
+    start = network()
+    after = run(replace(BOTH, fixed_levels=2, frozen=True), tmp_path, pool, video, start)
+    fixed = {id(p) for p in start.backbone.early(2)}
+    moved = {
+        name: not torch.equal(p, dict(after.named_parameters())[name])
+        for name, p in start.named_parameters()
+    }
+    early = {name for name, p in start.named_parameters() if id(p) in fixed}
+    assert early
+    assert not any(moved[name] for name in early)
+    assert all(moved[name] for name in moved if name.startswith("regressor.layers"))
+    assert any(moved[name] for name in moved if name.startswith("backbone.") and name not in early)
+
+
 def test_flow_counts_only_where_the_network_sees_a_body(pool, video):
     """With a surface map that sees nobody, every pair is dropped; without the rule none is."""
-    torch.manual_seed(0)
-    config = HmrConfig(BackboneConfig("mobilenetv3_small_050", size_px=SIZE), hidden=32, maps=True)
-    start = Hmr(config, MeanParams(mean_rotmats(), torch.zeros(10), open_body().body_id)).eval()
+    start = network(maps=True).eval()
     _, pairs = data(replace(BOTH, steps=1), pool, video)
     clip = pairs[0]
     with torch.no_grad():

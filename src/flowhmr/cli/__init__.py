@@ -12,11 +12,19 @@ COMMANDS = {
     "predict": ("flowhmr.cli.predict", "bodies in an image or a video: npz and overlay"),
     "refine": ("flowhmr.cli.refine", "refine a network with unannotated video and labelled stills"),
     "fit": ("flowhmr.cli.fit", "refine a network with unannotated video alone, no labels"),
+    "optimise": (
+        "flowhmr.cli.optimise",
+        "move the bodies of a video as its pictures move, without training",
+    ),
     "evaluate": (
         "flowhmr.cli.evaluate",
         "score networks on synthetic test video or on the flow of a video",
     ),
     "pretrain": ("flowhmr.cli.pretrain", "train a network on synthetic stills"),
+    "experiment": (
+        "flowhmr.cli.experiment",
+        "reproduce the papers' tables on the built-in benchmark",
+    ),
     "synth": (
         "flowhmr.cli.synth",
         "synthetic people: preview clips, export shards, check the benchmark",

@@ -1,5 +1,6 @@
 """Data: what becomes a `flowhmr.records.Clip`."""
 
+from flowhmr.data.augment import AugmentConfig
 from flowhmr.data.benchmark import BenchmarkConfig, benchmark_sequences, test_clips
 from flowhmr.data.box_files import read_boxes, write_boxes
 from flowhmr.data.boxes import (
@@ -18,10 +19,21 @@ from flowhmr.data.detectors import (
     mediapipe_detector,
 )
 from flowhmr.data.keypoints import read_keypoints
+from flowhmr.data.labelled import LabelledBatches
 from flowhmr.data.labels import labels_in_crop
+from flowhmr.data.links import StoredLinks
 from flowhmr.data.people import PeopleConfig, people_of, sequences_of
-from flowhmr.data.sequences import FlowSource, PairBatches, PairConfig, frame_crops
-from flowhmr.data.stills import AugmentConfig, StillBatches
+from flowhmr.data.sequences import (
+    FlowSource,
+    Link,
+    PairBatches,
+    PairConfig,
+    PairSource,
+    cut_pair,
+    frame_crops,
+    mixture_weights,
+)
+from flowhmr.data.stills import StillBatches
 from flowhmr.data.video import (
     VideoFrame,
     VideoSource,
@@ -40,23 +52,29 @@ __all__ = [
     "DetectorProcess",
     "FlowSource",
     "KeypointRcnn",
+    "LabelledBatches",
+    "Link",
     "PairBatches",
     "PairConfig",
+    "PairSource",
     "PeopleConfig",
     "PersonTrack",
     "StillBatches",
+    "StoredLinks",
     "VideoError",
     "VideoFrame",
     "VideoSource",
     "benchmark_sequences",
     "boxes_by_hand",
     "boxes_from_keypoints",
+    "cut_pair",
     "demo_clip",
     "detect",
     "fill_gaps",
     "frame_crops",
     "labels_in_crop",
     "mediapipe_detector",
+    "mixture_weights",
     "open_video",
     "people_of",
     "read_boxes",

@@ -177,6 +177,9 @@ def sequences_of(path: Path, tracks: list[PersonTrack], crop_px: int) -> list[Se
                     times_s=torch.tensor([times[f] for f in stretch]),
                     boxes_px=windows[track.person].boxes(track.boxes_px[pick]),
                     labels=None,
+                    detected_px=None
+                    if track.keypoints_px is None
+                    else windows[track.person].keypoints(track.keypoints_px[pick]),
                 )
             )
     return out
@@ -234,3 +237,8 @@ class _Window:
             [self.right - self.left, self.bottom - self.top]
         )
         return (boxes_px - corner) * factor.repeat(2)
+
+    def keypoints(self, keypoints_px: Tensor) -> Tensor:
+        """Keypoints ``[n, 17, 3]`` follow their images."""
+        corners = torch.cat([keypoints_px[..., :2], torch.zeros_like(keypoints_px[..., :2])], -1)
+        return torch.cat([self.boxes(corners)[..., :2], keypoints_px[..., 2:]], -1)

@@ -2,28 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from flowhmr.body import COCO_17
 from flowhmr.cameras import Crop, crop_from_box, square_box, warp_image
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.flow import FlowPair, resize_pair
-from flowhmr.geometry import collate, map_tensors, pick
-from flowhmr.records import Clip, Sequence
+from flowhmr.geometry import collate, pick
+from flowhmr.records import Before, Clip, Sequence
 
 
 def frame_crops(sequence: Sequence, size_px: int, margin: float = 1.2) -> Clip:
     """Each frame of a sequence in its own crop, ``[t]`` frames; labels follow."""
     crops = crop_from_box(sequence.boxes_px, size_px, margin)
-    frames = [
-        _channels_first(warp_image(image, pick(crops, i)))
-        for i, image in enumerate(sequence.images)
-    ]
     labels = None if sequence.labels is None else labels_in_crop(sequence.labels, crops)
-    return Clip(torch.stack(frames), crops, labels, flow=None)
+    frames = _cut(sequence, list(range(len(sequence))), crops)
+    return Clip(
+        frames, crops, labels, flow=None, detected_px=_detected(sequence, slice(None), crops)
+    )
 
 
 FAST = 0.95
@@ -32,7 +33,7 @@ FAST = 0.95
 
 @dataclass(frozen=True)
 class PairConfig:
-    """How pairs are cut."""
+    """How pairs, or longer windows, are cut."""
 
     gap: int = 1
     """Frames from the first to the second of a pair, with ``reach`` at most; 1 is best (of4hmr,
@@ -45,6 +46,52 @@ class PairConfig:
     flow_px: int = 256
     """Width and height of the window in which flow is estimated; it is then brought to the
     network's size. Finer is better (of4hmr, Table 2)."""
+    frames: int = 2
+    """Frames of a window, one such pair after the other; TexturePose takes 5."""
+    context: int = 0
+    """Frames before each of them to cut as well, for networks with temporal context."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("gap", 1), ("frames", 2), ("context", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"pairs, {name}: got {getattr(self, name)}; expected {least} or more"
+                )
+
+    @property
+    def span(self) -> int:
+        """Frames from the first to the last of a window, at most."""
+        return self.gap * (self.frames - 1)
+
+    def windows_in(self, sequence: Sequence) -> int:
+        """How many windows start in a sequence."""
+        return max(len(sequence) - self.span, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """The flow from one frame of a sequence to a later one."""
+
+    end: int
+    """Which frame that is."""
+    window: Crop
+    """The window that holds the person in both, no leading axes."""
+    flow: FlowPair
+    """Pixels of the window."""
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Gives the flow from a frame of a sequence to a later one."""
+
+    @property
+    def config(self) -> PairConfig:
+        """How pairs are cut."""
+        ...
+
+    def link(self, sequence: Sequence, start: int, size_px: int) -> Link:
+        """From frame ``start`` to the one that it is compared with, seen in ``size_px``."""
+        ...
 
 
 class PairBatches(torch.utils.data.Dataset):
@@ -59,11 +106,12 @@ class PairBatches(torch.utils.data.Dataset):
         batch: pairs per batch.
         seed: of the run.
         count: how many batches there are.
-        source: cuts the pairs and gives their flow.
-        weights: how often a pair of each sequence is drawn; ones by default.
+        source: gives the flow and says how pairs are cut.
+        weights: how often a pair of each sequence is drawn; ones by default
+            (`mixture_weights`).
 
     Raises:
-        ValueError: no sequence is longer than the gap.
+        ValueError: no sequence is long enough.
     """
 
     def __init__(
@@ -73,22 +121,24 @@ class PairBatches(torch.utils.data.Dataset):
         batch: int,
         seed: int,
         count: int,
-        source: "FlowSource",
+        source: PairSource,
         weights: list[float] | None = None,
     ):
         self.sequences, self.source = sequences, source
         self.size_px, self.batch, self.seed, self.count = size_px, batch, seed, count
-        gap = source.config.gap
+        config = source.config
         each = weights or [1.0] * len(sequences)
-        self._pairs = [(s, i) for s, q in enumerate(sequences) for i in range(len(q) - gap)]
+        self._pairs = [(s, i) for s, q in enumerate(sequences) for i in range(config.windows_in(q))]
         if not self._pairs:
             longest = max((len(q) for q in sequences), default=0)
             raise ValueError(
                 f"unannotated video: got {len(sequences)} sequences of at most {longest} frames; "
-                f"expected one longer than the gap of {gap}; give longer video or a smaller gap"
+                f"expected one longer than the gap of {config.span}; give longer video or a "
+                "smaller gap"
             )
         share = np.array([each[s] for s, _ in self._pairs])
         self._share = share / share.sum()
+        self._detected = any(q.detected_px is not None for q in sequences)
 
     def __len__(self) -> int:
         return self.count
@@ -99,7 +149,7 @@ class PairBatches(torch.utils.data.Dataset):
         return len(self._pairs)
 
     def __getitem__(self, number: int) -> Clip:
-        """Clips of two frames, ``[batch, 2]``."""
+        """Clips of two frames (or ``PairConfig.frames``), ``[batch, 2]``."""
         drawn = []
         for k in range(self.batch):
             rng = np.random.default_rng([self.seed, 3, number * self.batch + k])
@@ -107,14 +157,111 @@ class PairBatches(torch.utils.data.Dataset):
         return collate([self.pair(which) for which in drawn])
 
     def pair(self, which: int) -> Clip:
-        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real."""
+        """Pair ``which`` of all, without labels: synthetic video has some, and mixes with real.
+
+        Where some sequences have detected keypoints, the others get some of confidence 0.
+        """
         sequence, start = self._pairs[which]
-        clip = self.source.pair(self.sequences[sequence], start, self.size_px)
-        return replace(clip, labels=None)
+        clip = cut_pair(self.sequences[sequence], start, self.size_px, self.source)
+        detected_px = clip.detected_px
+        if self._detected and detected_px is None:
+            detected_px = torch.zeros(len(clip.frames), len(COCO_17), 3)
+        return replace(clip, labels=None, detected_px=detected_px)
+
+
+def mixture_weights(
+    sets: list[list[Sequence]], shares: list[float], config: PairConfig | None = None
+) -> list[float]:
+    """Weights for `PairBatches` with which sets of videos are drawn in given shares.
+
+    Args:
+        sets: the sequences of each set; `PairBatches` gets them one set after the other.
+        shares: how often each set is drawn, any unit; within a set all pairs count the same.
+        config: how pairs are cut, `PairConfig`'s defaults if not given. It matters where sets
+            have sequences of different length.
+
+    Raises:
+        ValueError: as many shares as sets are expected, none of them negative, not all zero; a
+            set has a share but no pairs.
+    """
+    config = config or PairConfig()
+    if len(sets) != len(shares) or min(shares, default=0) < 0 or not sum(shares):
+        raise ValueError(
+            f"mixture: got shares {shares} for {len(sets)} sets of video; expected one share of "
+            "at least 0 for each set, and one above 0"
+        )
+    weights: list[float] = []
+    for number, (each, share) in enumerate(zip(sets, shares)):
+        pairs = sum(config.windows_in(s) for s in each)
+        if share and not pairs:
+            raise ValueError(
+                f"mixture: got share {share} for set {number} of {len(each)} sequences, none of "
+                f"them longer than the gap of {config.span}; give longer video, or a share of 0"
+            )
+        weights += [share / pairs if share else 0.0] * len(each)
+    return weights
+
+
+def cut_pair(sequence: Sequence, start: int, size_px: int, source: PairSource) -> Clip:
+    """Frame ``start`` and those after it that ``source`` compares it with, each in its own crop.
+
+    ``[frames]``, with the flow between neighbours ``[frames - 1]`` and, if asked for, what was
+    before each of them.
+    """
+    config = source.config
+    links = [source.link(sequence, start, size_px)]
+    while len(links) < config.frames - 1:
+        links.append(source.link(sequence, links[-1].end, size_px))
+    rows = [start, *(link.end for link in links)]
+    crops = crop_from_box(sequence.boxes_px[rows], size_px, config.margin)
+    labels = sequence.labels
+    if labels is not None:
+        labels = labels_in_crop(pick(labels, torch.tensor(rows)), crops)
+    before = None
+    if config.context:
+        before = _before(sequence, rows, size_px, config)
+    return Clip(
+        _cut(sequence, rows, crops),
+        crops,
+        labels,
+        flow=collate([link.flow for link in links]),
+        flow_crop=collate([link.window for link in links]),
+        detected_px=_detected(sequence, rows, crops),
+        before=before,
+    )
+
+
+def _before(sequence: Sequence, rows: list[int], size_px: int, config: PairConfig) -> Before:
+    """What was before each of the frames ``rows``."""
+    shape = (len(rows), config.context, 3, size_px, size_px)
+    frames = torch.zeros(shape, dtype=torch.uint8)
+    for slots, row in zip(frames, rows):
+        earlier = list(range(max(row - config.context, 0), row))
+        if earlier:
+            crops = crop_from_box(sequence.boxes_px[earlier], size_px, config.margin)
+            slots[-len(earlier) :] = _cut(sequence, earlier, crops)
+    return Before(frames, torch.tensor(rows).clamp(max=config.context))
+
+
+def _cut(sequence: Sequence, rows: list[int], crops: Crop) -> UInt8[Tensor, "t 3 s s"]:
+    """The frames ``rows`` of a sequence in the crops ``[t]``."""
+    images = (warp_image(sequence.images[row], pick(crops, k)) for k, row in enumerate(rows))
+    return torch.stack(
+        [torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1))) for i in images]
+    )
+
+
+def _detected(
+    sequence: Sequence, rows: list[int] | slice, crops: Crop
+) -> Float[Tensor, "t 17 3"] | None:
+    if sequence.detected_px is None:
+        return None
+    found = sequence.detected_px[rows]
+    return torch.cat([crops.to_crop(found[..., :2]), found[..., 2:]], -1)
 
 
 class FlowSource:
-    """Cuts a pair of frames and gives the flow between them.
+    """Estimates the flow between frames of a sequence.
 
     Args:
         config: gap, margin, resolution of the flow.
@@ -128,39 +275,29 @@ class FlowSource:
         self.config, self.flow_between = config, flow_between
 
     def pair(self, sequence: Sequence, start: int, size_px: int) -> Clip:
-        """Frames ``start`` and ``start + gap``, each in its own crop, with their flow."""
-        rows = [start, start + self._gap(sequence, start, size_px)]
-        images, boxes_px = [sequence.images[row] for row in rows], sequence.boxes_px[rows]
-        window, flow = self._flow(sequence, rows, size_px)
-        crops = crop_from_box(boxes_px, size_px, self.config.margin)
-        cut = [warp_image(im, pick(crops, k)) for k, im in enumerate(images)]
-        labels = sequence.labels
-        if labels is not None:
-            labels = labels_in_crop(pick(labels, torch.tensor(rows)), crops)
-        return Clip(
-            torch.stack([_channels_first(image) for image in cut]),
-            crops,
-            labels,
-            flow=map_tensors(flow, lambda t: t[None]),
-            flow_crop=map_tensors(window, lambda t: t[None]),
-        )
+        """`cut_pair` with this source."""
+        return cut_pair(sequence, start, size_px, self)
 
-    def _gap(self, sequence: Sequence, start: int, size_px: int) -> int:
-        """How far the second frame may be for flow to hold, from what moves at ``start``."""
-        if self.config.gap == 1 or not self.config.reach:
-            return self.config.gap
-        _, flow = self._flow(sequence, [start, start + 1], size_px)
-        # Of a limb in the window, not of the window; but not of a few lost pixels.
-        fast_px = float(flow.forward.norm(dim=-1).flatten().quantile(FAST))
-        furthest = self.config.reach * size_px / max(fast_px, 1e-6)
-        return int(min(max(furthest, 1), self.config.gap))
+    def link(self, sequence: Sequence, start: int, size_px: int) -> Link:
+        """From ``start`` to the frame ``gap`` after it, or nearer where things move fast."""
+        gap = self.config.gap
+        if gap > 1 and self.config.reach:
+            near = self._flow(sequence, start, 1, size_px)
+            # Of a limb in the window, not of the window; but not of a few lost pixels.
+            fast_px = float(near.flow.forward.norm(dim=-1).flatten().quantile(FAST))
+            furthest = self.config.reach * size_px / max(fast_px, 1e-6)
+            gap = int(min(max(furthest, 1), gap))
+            if gap == 1:
+                return near
+        return self._flow(sequence, start, gap, size_px)
 
-    def _flow(self, sequence: Sequence, rows: list[int], size_px: int) -> tuple[Crop, FlowPair]:
-        """The window that holds both frames' person, and the flow in it."""
+    def _flow(self, sequence: Sequence, start: int, gap: int, size_px: int) -> Link:
+        """The window that holds the person in both frames, and the flow in it."""
+        rows = [start, start + gap]
         window = self._window(sequence.boxes_px[rows], size_px)
         fine = replace(window, size_px=max(self.config.flow_px, size_px))
         flow = self.flow_between(*(warp_image(sequence.images[row], fine) for row in rows))
-        return window, resize_pair(flow, size_px, size_px)
+        return Link(rows[1], window, resize_pair(flow, size_px, size_px))
 
     def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
         low = boxes_px[:, :2].amin(0)
@@ -171,7 +308,3 @@ class FlowSource:
         _, side_px = square_box(boxes_px, self.config.margin)
         still = torch.zeros(())
         return Crop(centre_px, side_px.amax(), angle_rad=still, mirrored=still, size_px=size_px)
-
-
-def _channels_first(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -89,6 +89,29 @@ class Backbone(nn.Module):
             feature = maps[-1].mean((-2, -1))
         return feature, maps[self.map_level]
 
+    def early(self, levels: int) -> list[nn.Parameter]:
+        """The parameters of the first feature levels, of 5 in most networks.
+
+        Raises:
+            ValueError: fewer levels than that, or a network that does not say where they end.
+        """
+        info: Any = self.net.feature_info
+        ends: list[str] = info.module_name()
+        modules = dict(self.net.named_modules())
+        if not 0 <= levels <= len(ends) or (levels and ends[levels - 1] not in modules):
+            raise ValueError(
+                f"backbone {self.config.name}: got {levels} levels to keep as they are; expected "
+                f"0 to {len(ends)} of a network whose levels are modules ({', '.join(ends)}); "
+                "use 0, or a ResNet, EfficientNet or MobileNet"
+            )
+        if not levels:
+            return []
+        last = ends[levels - 1]
+        order = list(modules)
+        under = [i for i, name in enumerate(order) if f"{name}.".startswith(f"{last}.")]
+        names = set(order[: max(under) + 1])
+        return [p for name, p in self.net.named_parameters() if name.rpartition(".")[0] in names]
+
 
 def _layout(tensor: Tensor) -> torch.memory_format:
     # Channels last is 1.5x faster for convolutions on CPU and on tensor cores.

@@ -2,24 +2,39 @@
 
 from flowhmr.training.config import OptimiserConfig, TrainConfig
 from flowhmr.training.loop import estimator_of, train
-from flowhmr.training.pretrain import PretrainConfig, pretrain
+from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
 from flowhmr.training.run import Run, draw_losses, provenance
+from flowhmr.training.sequence import (
+    FlowLinks,
+    SequenceFit,
+    SequenceFitConfig,
+    fit_sequence,
+    flow_disagreement,
+    sequence_links,
+)
 from flowhmr.training.state import CheckpointError
 
 __all__ = [
+    "BASELINE_WEIGHTS",
     "FIT",
     "CheckpointError",
+    "FlowLinks",
     "OptimiserConfig",
     "PretrainConfig",
     "RefineConfig",
     "Run",
+    "SequenceFit",
+    "SequenceFitConfig",
     "TrainConfig",
     "draw_losses",
     "estimator_of",
+    "fit_sequence",
+    "flow_disagreement",
     "flow_source",
     "pretrain",
     "provenance",
     "refine",
+    "sequence_links",
     "train",
 ]

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights, SupervisedWeights
+from flowhmr.losses import (
+    AnchorWeights,
+    FlowLossConfig,
+    FlowWeights,
+    KeypointLossConfig,
+    KeypointWeights,
+    SupervisedWeights,
+    TextureLossConfig,
+    TextureWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class TrainConfig:
     batch: int = 64
     """Labelled crops per step; 0 trains without labels."""
     pairs: int = 0
-    """Pairs of unannotated video per step; 0 trains without video."""
+    """Pairs (or windows, ``PairConfig.frames``) of unannotated video per step; 0 trains without
+    video."""
     seed: int = 0
     """Of everything that is drawn."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -54,8 +64,26 @@ class TrainConfig:
     on_body: bool = True
     """Compare flows only where the network itself sees a body (its surface map, if it has one) in
     both frames: a vertex beside the limb would read the background's flow."""
+    on_part_m: float = 0.0
+    """With ``on_body``, compare only where the part that the network sees is, in the rest pose, at
+    most this far from the vertex: one that lies on another limb would read that limb's flow. 0:
+    any part will do."""
+    texture: TextureWeights = field(default_factory=lambda: TextureWeights(0.0))
+    """Weight of the texture loss (TexturePose, Eq. 6)."""
+    texture_loss: TextureLossConfig = field(default_factory=TextureLossConfig)
+    """How colours are compared."""
+    keypoints: KeypointWeights = field(default_factory=lambda: KeypointWeights(0.0))
+    """Weight of detected 2D keypoints in the video (of4hmr, section 4.4)."""
+    keypoint_loss: KeypointLossConfig = field(default_factory=KeypointLossConfig)
+    """How they are compared."""
     anchor: AnchorWeights = field(default_factory=lambda: AnchorWeights(0.0, 0.0, 0.0))
-    """Pull of the video's estimates to those of the initial network (Eq. 8)."""
+    """Pull of the video's estimates to those of the teacher (Eq. 8)."""
+    teacher: Literal["initial", "average"] = "initial"
+    """Whom the anchor holds to: the initial network (the paper's), or the moving average of the
+    weights, which learns with the student (mean teacher)."""
+    fixed_levels: int = 0
+    """Feature levels of the backbone, from the first on, whose weights are left as they are: they
+    take most of the time, and change least."""
     colour_noise: float = 0.4
     """Each frame of a pair gets its own per-channel factor U(1 - x, 1 + x) before the network."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -68,3 +96,10 @@ class TrainConfig:
     """Steps between checkpoints: at most this much is lost when the run is killed."""
     log_every: int = 20
     """Steps between rows of losses.csv."""
+
+    def __post_init__(self) -> None:
+        if self.teacher == "average" and not self.optimiser.average:
+            raise ValueError(
+                "teacher: got 'average' with an optimiser that keeps none; expected "
+                "optimiser.average above 0"
+            )

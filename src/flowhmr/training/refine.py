@@ -11,7 +11,7 @@ from flowhmr.body import BodyModel
 from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
 from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
 from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
-from flowhmr.networks import Hmr, save_hmr
+from flowhmr.networks import Hmr, save_network
 from flowhmr.records import Sequence
 from flowhmr.synth import PoolConfig, StillPool
 from flowhmr.training.config import OptimiserConfig, TrainConfig
@@ -118,7 +118,7 @@ def refine(
     run = Run(folder, loop, config, "refine")
     result = train(loop, network, body, stills, pairs, run, device)
     path = folder / "network.safetensors"
-    save_hmr(path, result, {"trained_by": "refine", **provenance(), **run.cost()})
+    save_network(path, result, {"trained_by": "refine", **provenance(), **run.cost()})
     return path
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flowhmr.networks import Hmr
+from flowhmr.networks import ContextHmr, Hmr, HmrOutput
 from flowhmr.training.config import TrainConfig
 
 
@@ -30,13 +30,16 @@ class TrainState:
         device: where to compute.
     """
 
-    def __init__(self, config: TrainConfig, network: Hmr, device: torch.device):
+    def __init__(self, config: TrainConfig, network: Hmr | ContextHmr, device: torch.device):
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
         self.initial = copy.deepcopy(network).to(device).eval().requires_grad_(False)
         self.network = copy.deepcopy(network).to(device).train().requires_grad_(True)
+        hmr = self.network.hmr if isinstance(self.network, ContextHmr) else self.network
+        for parameter in hmr.backbone.early(config.fixed_levels):
+            parameter.requires_grad_(False)
         self.average = copy.deepcopy(self.initial) if config.optimiser.average else None
-        self.parameters = dict(self.network.named_parameters())
+        self.parameters = {k: p for k, p in self.network.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.optimiser.learning_rate,
@@ -76,7 +79,12 @@ class TrainState:
                     else:
                         mean.copy_(now)
 
-    def result(self) -> Hmr:
+    def teacher(self, frames: Tensor) -> HmrOutput:
+        """What the anchor holds the video's estimates to."""
+        average = self.average if self.config.teacher == "average" else None
+        return (self.initial if average is None else average)(frames)
+
+    def result(self) -> Hmr | ContextHmr:
         """The network to use, in evaluation mode on the CPU."""
         chosen = self.average if self.average is not None else self.network
         return copy.deepcopy(chosen).cpu().eval().requires_grad_(True)
@@ -137,7 +145,7 @@ class TrainState:
                 }
         return step
 
-    def _modules(self) -> dict[str, Hmr]:
+    def _modules(self) -> dict[str, Hmr | ContextHmr]:
         modules = {"network": self.network, "initial": self.initial}
         return modules if self.average is None else modules | {"average": self.average}
 

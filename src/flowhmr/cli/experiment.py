@@ -1,0 +1,92 @@
+"""Reproduce a paper's table on the built-in benchmark: train what it needs, write the table."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table as Sheet
+
+from flowhmr.cli.shared import console, default_cache, device_of, make_folder
+from flowhmr.experiments import (
+    CROP_PX,
+    RUNS,
+    TABLES,
+    Lab,
+    perform_all,
+    results_page,
+    write_table,
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of ``flowhmr experiment``."""
+
+    name: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME [NAME ...]]")
+    ] = ()
+    """Tables or single runs, see --list; ``all`` for every table."""
+    list: bool = False
+    """Say what there is: what each table reproduces, its runs, how long it takes."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds to run. What is done is not done again; an interrupted run goes on."""
+    runs: Path = Path("experiments/runs")
+    """Folder of the runs."""
+    results: Path | None = None
+    """Write the results page (Markdown, with figures beside it) from the run folders, without
+    running anything; for example docs/results.md."""
+    cache: Path = field(default_factory=default_cache)
+    """Where clips and flow are kept (SynthMotion's stills and video take 3 GB)."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+
+
+def run(arguments: Arguments) -> None:
+    """List, run, or write the results page."""
+    if arguments.list:
+        console.print(_listing())
+        console.print(f"\nsingle runs: {', '.join(RUNS)}")
+        return
+    device = device_of(arguments.device)
+    lab = Lab(arguments.runs, arguments.cache, device, on_progress=_say)
+    if arguments.results is not None:
+        make_folder(arguments.results.parent)
+        notes = arguments.runs.parent / "notes"
+        for path in results_page(lab, arguments.results, notes, CROP_PX):
+            console.print(f"wrote {path}")
+        return
+    names = tuple(TABLES) if arguments.name == ("all",) else arguments.name
+    if not arguments.seeds or min(arguments.seeds) < 0:
+        raise ValueError(
+            f"--seeds: got {' '.join(map(str, arguments.seeds)) or 'none'}; expected at least one, "
+            "none below 0"
+        )
+    unknown = [n for n in names if n not in TABLES and n not in RUNS]
+    if unknown or not names:
+        raise ValueError(
+            f"experiment: got {', '.join(unknown) or 'no name'}; expected some of "
+            f"{', '.join(TABLES)}, all, or single runs; `flowhmr experiment --list` names them"
+        )
+    make_folder(arguments.runs)
+    wanted = [r for n in names for r in (TABLES[n].runs if n in TABLES else (n,))]
+    perform_all(lab, wanted, arguments.seeds, RUNS, console.print)
+    for name in names:
+        if name in TABLES:
+            command = f"flowhmr experiment {name}"
+            path = write_table(TABLES[name], lab, arguments.runs / "tables", command)
+            # As it is in the file: lines of a table are long.
+            console.print(f"\n{path.read_text()}table: {path}", markup=False, soft_wrap=True)
+
+
+def _listing() -> Sheet:
+    sheet = Sheet("name", "reproduces", "runs", "minutes a seed", box=None, pad_edge=False)
+    for name, table in TABLES.items():
+        sheet.add_row(name, table.reproduces, str(len(table.runs)), str(table.minutes))
+    sheet.caption = "minutes on two CPU cores, what other tables share counted in each"
+    return sheet
+
+
+def _say(what: str, done: int, total: int) -> None:
+    if done == total or done % 40 == 0:
+        console.print(f"{what}: {done} of {total}")

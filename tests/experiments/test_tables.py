@@ -1,0 +1,252 @@
+"""Tables, claims and the results page, from scores that were never measured."""
+
+import math
+
+import pytest
+
+from flowhmr.experiments import (
+    Claim,
+    Row,
+    Table,
+    judge,
+    markdown,
+    results_page,
+    spread,
+    write_table,
+)
+from flowhmr.experiments import results as results_module
+from flowhmr.experiments.of4hmr import FLOW_QUALITY, LABELS
+from flowhmr.experiments.results import flow_quality_section
+from flowhmr.experiments.tables import SHOWN, Spread, as_json
+
+
+def of(*values: float) -> Spread:
+    return Spread(dict(enumerate(values)))
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (of(), ""),
+        (of(63.251), "63.3 (1 seed)"),
+        (of(8.125, 8.375), "8.25 ± 0.18 (2 seeds)"),
+        (of(61.0, 62.0, 63.0), "62.0 ± 1.0"),
+        (of(4.0, 5.0, 6.0, 5.0), "5.00 ± 0.82"),
+    ],
+)
+def test_a_spread_is_written_as_mean_and_deviation(found, text):
+    assert str(found) == text
+
+
+def test_mean_and_deviation_are_those_of_the_seeds():
+    assert of(1.0, 2.0, 6.0).mean == pytest.approx(3.0)
+    assert of(1.0, 2.0, 6.0).deviation == pytest.approx(math.sqrt(7.0))
+    assert math.isnan(of().mean)
+    assert math.isnan(of(1.0).deviation)
+
+
+def verdict(claim: Claim, **values: Spread):
+    return judge(claim, values.__getitem__)
+
+
+ONE = Claim("better", (("a", "b"),))
+NO_WORSE = Claim("no worse", (("a", "b"),), no_worse=True)
+THIRD = Claim("a third less", (("a", "b"),), factor=2 / 3)
+BASE = of(60.0, 70.0, 65.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "ours", "theirs", "word"),
+    [
+        # Seeds differ by millimetres, runs of the same seed by one: only that counts.
+        (ONE, of(59.0, 68.9, 63.9), BASE, "holds"),
+        (ONE, of(61.0, 71.1, 66.1), BASE, "does not hold"),
+        (ONE, of(59.0, 71.5, 65.0), BASE, "within noise"),
+        (ONE, BASE, BASE, "within noise"),
+        (NO_WORSE, of(59.0, 68.9, 63.9), BASE, "holds"),
+        (NO_WORSE, of(59.0, 71.5, 65.0), BASE, "within noise"),
+        (NO_WORSE, of(60.3, 70.3, 65.3), BASE, "holds"),
+        (NO_WORSE, of(60.8, 70.8, 65.8), BASE, "does not hold"),
+        (NO_WORSE, BASE, BASE, "holds"),
+        (NO_WORSE, of(61.0, 71.1, 66.1), BASE, "does not hold"),
+        (THIRD, of(39.0, 46.0, 42.0), BASE, "holds"),
+        (THIRD, of(41.0, 47.8, 44.5), BASE, "does not hold"),
+        (THIRD, of(38.0, 49.0, 43.0), BASE, "within noise"),
+        (ONE, of(59.0), BASE, "one seed: as claimed"),
+        (ONE, of(61.0), BASE, "one seed: not so"),
+        (THIRD, of(59.0), BASE, "one seed: not so"),
+        (ONE, of(), BASE, "not run"),
+        (ONE, BASE, of(), "not run"),
+        (ONE, Spread({3: 59.0}), BASE, "not run"),
+    ],
+)
+def test_a_claim_is_judged_seed_by_seed(claim, ours, theirs, word):
+    assert verdict(claim, a=ours, b=theirs).word == word
+
+
+def test_the_interval_is_that_of_students_t():
+    """Differences -1, -1, x: mean (x - 2) / 3, half the interval 4.303 (x + 1) / 3; x = -0.434."""
+    for x, word in ((-0.45, "holds"), (-0.42, "within noise")):
+        assert verdict(ONE, a=of(-1.0, -1.0, x), b=of(0.0, 0.0, 0.0)).word == word
+
+
+def test_differences_are_better_minus_other_over_the_shared_seeds():
+    two = Claim("both", (("a", "b"), ("c", "b")))
+    found = verdict(two, a=of(58.0, 67.0, 64.0), b=BASE, c=of(61.0, 71.0, 66.0))
+    assert found.differences == pytest.approx((-2.0, 1.0))
+    third = verdict(THIRD, a=of(38.0, 49.0, 43.0), b=BASE)
+    assert third.differences == pytest.approx((0.0,), abs=1e-9)
+
+
+def test_seeds_that_a_pair_lacks_do_not_count_for_the_others():
+    """Else seed 0 would be a mean over two pairs, the others of the better one alone."""
+    two = Claim("both", (("a", "b"), ("c", "b")))
+    found = verdict(two, a=of(50.0, 60.0, 55.0), b=BASE, c=of(61.0))
+    assert found.word == "one seed: as claimed"
+    assert found.differences == pytest.approx((-10.0, 1.0))
+    apart = verdict(two, a=of(50.0), b=BASE, c=Spread({1: 61.0}))
+    assert apart.word == "not run"
+
+
+def scores(pa_mpjpe: float, accel_error: float = 10.0, split: str = "test") -> dict:
+    metrics = dict.fromkeys(SHOWN, 1.0) | {"pa_mpjpe": pa_mpjpe, "accel_error": accel_error}
+    return {split: {"metrics": metrics, "per_clip": {}}}
+
+
+SMALL = Table(
+    name="small",
+    title="Two lines",
+    reproduces="paper, Table 0",
+    rows=(
+        Row("BL", "10 %", "bl-10", "65.3"),
+        Row("BL", "100 %", "bl-100"),
+        Row("OF", "100 %", "of-100"),
+    ),
+    minutes=1,
+    claims=(
+        Claim("OF is better", (("of-100", "bl-100"),)),
+        Claim("OF moves more smoothly", (("of-100", "hidden"),), "accel_error"),
+    ),
+)
+
+
+def test_a_table_names_its_runs_once():
+    assert SMALL.runs == ("bl-10", "bl-100", "of-100", "hidden")
+
+
+def test_a_table_without_scores_is_empty_but_for_the_paper(lab):
+    assert markdown(SMALL, lab, "flowhmr experiment small").splitlines() == [
+        "## Two lines",
+        "",
+        "paper, Table 0. `flowhmr experiment small`",
+        "",
+        "| PA-MPJPE (mm) | 10 % | 100 % |",
+        "|---|---|---|",
+        "| BL |  |  |",
+        "| OF |  |  |",
+        "",
+        "| accel. error (mm/frame²) | 10 % | 100 % |",
+        "|---|---|---|",
+        "| BL |  |  |",
+        "| OF |  |  |",
+        "",
+        "| the paper, on its data | 10 % | 100 % |",
+        "|---|---|---|",
+        "| BL | 65.3 |  |",
+        "",
+        "- OF is better: **not run**",
+        "- OF moves more smoothly: **not run**",
+    ]
+
+
+def test_a_table_shows_its_scores_and_judges_its_claims(lab, store, tmp_path):
+    store("bl-10", 0, scores(66.0))
+    for seed in range(3):
+        store("bl-100", seed, scores(60.0 + seed, 9.0))
+        store("of-100", seed, scores(59.0 + seed, 8.0))
+    store("hidden", 2, scores(50.0, 7.5))
+    lines = markdown(SMALL, lab, "flowhmr experiment small").splitlines()
+    assert "| BL | 66.0 (1 seed) | 61.0 ± 1.0 |" in lines
+    assert "| OF |  | 60.0 ± 1.0 |" in lines
+    assert "| OF |  | 8.00 ± 0.00 |" in lines
+    assert "- OF is better: **holds** (PA-MPJPE (mm): -1.00)" in lines
+    smooth = "- OF moves more smoothly: **one seed: not so** (accel. error (mm/frame²): +0.50)"
+    assert smooth in lines
+    path = write_table(SMALL, lab, tmp_path / "new" / "folder", "flowhmr experiment small")
+    assert path == tmp_path / "new" / "folder" / "small.md"
+    assert path.read_text().splitlines() == lines
+    assert as_json(SMALL, lab)["of-100"]["pa_mpjpe"] == {0: 59.0, 1: 60.0, 2: 61.0}
+
+
+def test_scores_of_another_split_and_other_measures_are_no_values(lab, store):
+    store("a", 0, scores(60.0, split="val"))
+    store("a", 1, {"ratios": []})
+    store("a", 2, scores(61.0))
+    assert spread(lab, "a", "pa_mpjpe", "test").by_seed == {2: 61.0}
+    assert spread(lab, "a", "pa_mpjpe", "val").by_seed == {0: 60.0}
+    assert spread(lab, "nothing", "pa_mpjpe", "test").by_seed == {}
+
+
+def ratio(gap: int, mean: float, median: float, read_at="body", resolution="crop") -> dict:
+    return {
+        "gap": gap, "resolution": resolution, "read_at": read_at, "mean": mean, "median": median,
+    }  # fmt: skip
+
+
+def test_flow_quality_is_a_mean_over_seeds_gaps_before_oracles(lab, store):
+    (first, one), (second, other) = list(FLOW_QUALITY.items())[:2]
+    rows = [ratio(1, 9.0, 8.0, "truth"), ratio(5, 2.0, 1.0), ratio(1, 4.0, 3.0)]
+    store(one, 0, {"ratios": rows})
+    store(one, 1, {"ratios": [ratio(1, 5.0, 4.0), ratio(5, math.nan, math.nan)]})
+    store(other, 0, {"ratios": [ratio(1, 1.5, 1.25, resolution="image")]})
+    lines = flow_quality_section(lab).splitlines()
+    assert lines[-5:] == [
+        f"| gap (frames) | {first}, crop | {second}, image |",
+        "|---|---|---|",
+        "| 1 | 4.5 / 3.5 | 1.5 / 1.2 |",
+        "| 5 |  |  |",
+        "| 1 (oracle) | 9.0 / 8.0 |  |",
+    ]
+
+
+def test_without_flow_quality_there_is_no_section(lab):
+    assert flow_quality_section(lab) == ""
+
+
+def test_the_page_holds_what_was_run_with_remarks_and_figures(lab, store, tmp_path, monkeypatch):
+    unrun = Table("unrun", "Not yet", "paper, Table 9", (Row("x", "y", "never"),), 1)
+    tables = {"small": SMALL, "unrun": unrun, "labels": LABELS}
+    monkeypatch.setattr(results_module, "TABLES", tables)
+    for number, run in enumerate(LABELS.runs):
+        store(run, 0, scores(60.0 - number))
+        store(run, 1, scores(61.0 - number))
+    for run in set(SMALL.runs) - set(LABELS.runs):
+        store(run, 0, scores(55.0))
+    store(next(iter(FLOW_QUALITY.values())), 0, {"ratios": [ratio(1, 4.0, 3.0)]})
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("small", "unrun", "flow-quality"):
+        (notes / f"{name}.md").write_text(f"A remark on {name}.\n")
+    page = tmp_path / "results.md"
+    written = results_page(lab, page, notes, 96)
+    assert written == [page, tmp_path / "results" / "labels.png"]
+    assert written[1].read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert "crops of 96 px" in text
+    parts = [
+        "# Results", "## Two lines", "`flowhmr experiment small`", "A remark on small.",
+        f"## {LABELS.title}", "`flowhmr experiment labels`", "](results/labels.png)",
+        "## Flow quality", "| 1 | 4.0 / 3.0 |", "A remark on flow-quality.",
+    ]  # fmt: skip
+    places = [text.find(part) for part in parts]
+    assert min(places) >= 0
+    assert places == sorted(places)
+    assert "Not yet" not in text
+    assert "A remark on unrun." not in text
+
+
+def test_the_page_of_nothing_is_its_head(lab, tmp_path):
+    page = tmp_path / "results.md"
+    assert results_page(lab, page, tmp_path / "notes", 96) == [page]
+    assert page.read_text().startswith("# Results\n")
+    assert "##" not in page.read_text()
