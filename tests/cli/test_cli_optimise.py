@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
@@ -25,6 +26,7 @@ def bodies(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+@pytest.mark.slow
 def test_optimise_writes_what_predict_writes(flowhmr, network, clip, boxes):
     """Two people, one of them for three frames; keypoints and smoothing; flow agrees better."""
     content = json.loads(boxes.read_text())

@@ -14,6 +14,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_preview_shows_clips_and_every_layer(flowhmr, tmp_path: Path) -> None:
     out = tmp_path / "look"
     done = flowhmr("synth", "preview", "--out", out, "--count", "9", "--video", "2", *SMALL)

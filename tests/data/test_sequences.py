@@ -233,6 +233,7 @@ def test_every_pair_of_every_sequence_can_be_drawn(clip):
     assert min(counts) >= 4
 
 
+@pytest.mark.slow
 def test_weights_say_how_often_a_sequence_is_drawn(clip):
     other = sliding((0.0, 0.0), frames=5)
     centre_px = torch.tensor([80.0, 60.0])
@@ -441,6 +442,7 @@ def test_video_without_keypoints_mixes_with_video_that_has_some(clip):
     assert batches([plain])[0].detected_px is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [1, 4])
 def test_a_mixtures_shares_do_not_depend_on_the_sizes_of_its_sets(copies):
     long, short = [numbered(40, 0)], [numbered(n, 100) for n in (2, 3, 3, 5)] * copies

@@ -91,6 +91,7 @@ def test_a_move_is_its_seed():
     assert not torch.equal(first.rotmats, other.rotmats)
 
 
+@pytest.mark.slow
 def test_all_families_are_drawn_and_seen_from_all_sides():
     rng = np.random.default_rng(0)
     motions = [sample_move(rng, 2) for _ in range(150)]

@@ -29,6 +29,7 @@ from flowhmr.training.state import TrainState, learning_rate
 from flowhmr.training.video import surface_weights, video_terms, where_body
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_where_the_whole_one_does(tmp_path, pool, video):
     whole = run(BOTH, tmp_path / "whole", pool, video)
 
@@ -148,6 +149,7 @@ def test_flow_loss_alone_brings_body_and_flow_together(tmp_path, pool, video):
     assert values[-1] < 0.8 * values[0]
 
 
+@pytest.mark.slow
 def test_run_folder_holds_what_was_done(tmp_path, pool, video):
     run(BOTH, tmp_path, pool, video)
     names = {p.name for p in tmp_path.iterdir()}
@@ -204,6 +206,7 @@ def test_the_clock_goes_on_over_restarts(tmp_path, pool, video):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_says_what_to_do(tmp_path, pool, video):
     run(replace(BOTH, steps=2), tmp_path, pool, video)
     file = tmp_path / "checkpoint.safetensors"
@@ -223,6 +226,7 @@ def test_non_finite_loss_stops_and_keeps_the_checkpoint(tmp_path, pool, video):
     assert not (tmp_path / "nan" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_full_disk_says_so_and_keeps_the_old_checkpoint(tmp_path, pool, video, monkeypatch):
     run(replace(BOTH, steps=2), tmp_path, pool, video)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -363,6 +367,7 @@ def test_the_flow_loss_is_that_of_the_image_wherever_the_crops_are(pool, video):
     ).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_frozen_leaves_batch_norm_as_it_was_in_the_labelled_pass_too(tmp_path, pool, video, frozen):
     start = network()
