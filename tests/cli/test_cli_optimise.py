@@ -40,7 +40,7 @@ def test_optimise_writes_what_predict_writes(flowhmr, network, clip, boxes):
     answer = flowhmr(
         "optimise", *common, "--out", "after", "--config.steps", "6", "--config.pose-rate", "0.003",
         "--config.shape-rate", "0.003", "--config.camera-rate", "0.001", "--config.smooth", "1",
-        "--config.keypoints", "0.01", "--config.pairs.flow-px", "64",
+        "--config.keypoints", "0.01", "--config.pairs.flow-px", "64", "--config.on-part-m", "0",
     )  # fmt: skip
     assert answer.status == 0, answer.err
     assert {p.name for p in Path("after").iterdir()} == {"bodies.npz", "overlay.mp4"}
@@ -84,7 +84,9 @@ def test_stretches_are_fitted_one_by_one():
     flow = FlowSource(PairConfig(flow_px=16), partial(estimate_pair, DisFlow("fast")))
     config = SequenceFitConfig(steps=2, flow=0.0, smooth=100.0)
     steps = []
-    fitted, motions = fit_track(track, stretches, body, flow, config, lambda: steps.append(1))
+    fitted, motions = fit_track(
+        track, stretches, lambda stretch: None, body, flow, config, lambda: steps.append(1)
+    )
     assert len(steps) == 4
     assert [len(before.disagreement_px) for before, _ in motions] == [2, 1]
     assert [len(after.accel) for _, after in motions] == [1, 0]

@@ -162,6 +162,25 @@ def test_the_anchor_alone_moves_nothing(body, first, links):
     assert fit.history[0] == {"anchor_pose": 0, "anchor_shape": 0, "anchor_camera": 0}
 
 
+def test_flow_counts_only_where_the_network_sees_that_part(body, first, links):
+    """Maps that see nobody, or the wrong part, leave the bodies alone; without maps they move."""
+    maps = torch.zeros(len(first.camera.params), 4, 6, 6)
+    nobody = maps.clone()
+    nobody[:, 3] = -3.0
+    # The lowest corner of the body's box: far from all of the skin.
+    corner = maps.clone()
+    corner[:, 3] = 3.0
+    for surface in (nobody, corner):
+        fit = fit_sequence(first, CROPS, links, body, FEW, surface=surface)
+        check_same(fit.estimate, first)
+    anywhere = fit_sequence(
+        first, CROPS, links, body, replace(FEW, on_part_m=0.0), surface=corner
+    ).estimate
+    plain = fit_sequence(first, CROPS, links, body, FEW).estimate
+    check_same(anywhere, plain)
+    assert not torch.equal(plain.params.rotmats, first.params.rotmats)
+
+
 def test_a_stronger_anchor_holds_tighter(body, first, links):
     far, near = (
         fit_sequence(

@@ -9,14 +9,21 @@ import tyro
 from rich.progress import Progress
 from torch import Tensor
 
-from flowhmr.body import H36M_14, BodyModel, BodyParams
-from flowhmr.cameras import Crop, WeakCamera, crop_from_box
+from flowhmr.body import H36M_14, BodyModel
+from flowhmr.cameras import Crop, crop_from_box
 from flowhmr.cli.predict import predict, save_tracks, write_overlay
 from flowhmr.cli.shared import console, default_cache, device_of, make_folder, network_and_body
-from flowhmr.data import FlowSource, PeopleConfig, open_video, people_of, sequences_of
+from flowhmr.data import (
+    FlowSource,
+    PeopleConfig,
+    frame_crops,
+    open_video,
+    people_of,
+    sequences_of,
+)
 from flowhmr.evaluation import acceleration
 from flowhmr.geometry import pick, to_device
-from flowhmr.records import Estimate, Sequence, Track
+from flowhmr.records import Estimate, Sequence, Track, join_estimates
 from flowhmr.training import (
     FlowLinks,
     SequenceFitConfig,
@@ -24,6 +31,7 @@ from flowhmr.training import (
     flow_disagreement,
     flow_source,
     sequence_links,
+    surface_of,
 )
 
 UNIT_PX = 224
@@ -76,13 +84,18 @@ def run(arguments: Arguments) -> None:
     video = sequences_of(path, tracks, config.pairs.flow_px)
     _check(path, video, config)
     make_folder(arguments.out)
+    size_px = network.config.backbone.size_px
+
+    def seen(stretch: Sequence) -> Tensor | None:
+        return surface_of(network, frame_crops(stretch, size_px).frames, device)
+
     fitted, rows = {}, []
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("optimising", total=len(video) * config.steps)
         for person, track in predict(path, tracks, network, device).items():
             own = [s for s in video if s.person == str(person)]
             fitted[person], motions = fit_track(
-                track, own, body.to(device), flow, config, lambda: bar.advance(task)
+                track, own, seen, body.to(device), flow, config, lambda: bar.advance(task)
             )
             rows.append(f"person {person}: {_change(motions)}")
     target = save_tracks(arguments.out / "bodies.npz", fitted, body)
@@ -93,12 +106,16 @@ def run(arguments: Arguments) -> None:
 def fit_track(
     track: Track,
     stretches: list[Sequence],
+    surface: Callable[[Sequence], Tensor | None],
     body: BodyModel,
     flow: FlowSource,
     config: SequenceFitConfig,
     on_step: Callable[[], None],
 ) -> tuple[Track, list[tuple[Motion, Motion]]]:
-    """A person's bodies, fitted stretch by stretch; how each stretch moved before and after."""
+    """A person's bodies, fitted stretch by stretch; how each stretch moved before and after.
+
+    ``surface`` gives the network's surface maps of a stretch, see `fit_sequence`.
+    """
     size_px, device = track.crop.size_px, body.v_template.device
     rows = torch.arange(len(track.frame_indices)).split([len(s) for s in stretches])
     estimates, motions = [], []
@@ -110,12 +127,14 @@ def fit_track(
             seen_px = torch.cat([crops.to_crop(seen_px[..., :2]), seen_px[..., 2:]], -1)
         first = to_device(pick(track.estimate, row), device)
         fit = fit_sequence(
-            first, crops, links, body, config, seen_px, lambda step, terms: on_step()
-        )
+            first, crops, links, body, config, seen_px,
+            surface(sequence),
+            lambda step, terms: on_step(),
+        )  # fmt: skip
         estimates.append(to_device(fit.estimate, "cpu"))
         before = _motion(first, crops, links, body, config)
         motions.append((before, _motion(fit.estimate, crops, links, body, config)))
-    return replace(track, estimate=_joined(estimates)), motions
+    return replace(track, estimate=join_estimates(estimates)), motions
 
 
 def _motion(
@@ -127,18 +146,6 @@ def _motion(
     joints_m = torch.cat([body.keypoints(mesh, H36M_14) for mesh in meshes])
     accel = acceleration(joints_m - joints_m[:, HIPS].mean(1, keepdim=True))
     return Motion(apart_px.cpu() * (UNIT_PX / crops.size_px), accel.norm(dim=-1).mean(-1).cpu())
-
-
-def _joined(parts: list[Estimate]) -> Estimate:
-    params = [part.params for part in parts]
-    return Estimate(
-        BodyParams(
-            torch.cat([p.rotmats for p in params]),
-            torch.cat([p.betas for p in params]),
-            params[0].body_id,
-        ),
-        WeakCamera(torch.cat([part.camera.params for part in parts])),
-    )
 
 
 def _change(motions: list[tuple[Motion, Motion]]) -> str:

@@ -40,6 +40,7 @@ from flowhmr.training import (
     flow_source,
     provenance,
     sequence_links,
+    surface_of,
     train,
 )
 
@@ -244,6 +245,7 @@ class FitVideos:
                 lab.body,
                 self.config,
                 clip.detected_px,
+                surface_of(network, clip.frames, lab.device),
             )
             fitted[video.name] = map_tensors(found.estimate, torch.Tensor.cpu)
             lab.on_progress(f"fitting {self.scored}", number, len(videos))

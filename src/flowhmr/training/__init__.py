@@ -12,6 +12,7 @@ from flowhmr.training.sequence import (
     fit_sequence,
     flow_disagreement,
     sequence_links,
+    surface_of,
 )
 from flowhmr.training.state import CheckpointError
 
@@ -36,5 +37,6 @@ __all__ = [
     "provenance",
     "refine",
     "sequence_links",
+    "surface_of",
     "train",
 ]

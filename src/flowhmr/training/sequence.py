@@ -7,7 +7,7 @@ from typing import Any
 
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
@@ -29,9 +29,10 @@ from flowhmr.losses import (
     keypoint_terms,
     weigh,
 )
+from flowhmr.networks import ContextHmr, Hmr
 from flowhmr.records import Estimate, Sequence
 from flowhmr.training.refine import FLOW_LOSS
-from flowhmr.training.video import surface_weights
+from flowhmr.training.video import surface_weights, where_body
 
 SHAPE_SHARE = 0.1
 """Of a pull on the pose, what pulls the shape: the ratio of a and b in Eq. 8."""
@@ -70,6 +71,10 @@ class SequenceFitConfig:
     have its own."""
     pairs: PairConfig = field(default_factory=PairConfig)
     """Which frames are compared."""
+    on_part_m: float = 0.25
+    """Compare flows only where the network saw the vertex's own part of the body, to so many metres
+    of the rest pose, if it has a surface map: beside the limb, or on another one, the flow is not
+    the vertex's, and the limb would stop swinging. 0: everywhere, as in the paper."""
     chunk: int = 64
     """Pairs (or frames) whose meshes are in memory at a time; changes nothing but rounding."""
 
@@ -139,6 +144,19 @@ def _no_links(size_px: int) -> FlowLinks:
     return FlowLinks(torch.zeros(0, 2, dtype=torch.long), flow, crop)
 
 
+@torch.no_grad()
+def surface_of(
+    network: Hmr | ContextHmr,
+    frames: UInt8[Tensor, "t 3 s s"],
+    device: torch.device,
+    batch: int = 64,
+) -> Float[Tensor, "t 4 h w"] | None:
+    """A network's surface maps of some crops, for `fit_sequence`; None if it makes none."""
+    network = network.to(device).eval()
+    maps = [network(part.to(device)).surface for part in frames.split(batch)]
+    return None if any(m is None for m in maps) else torch.cat([m for m in maps if m is not None])
+
+
 def fit_sequence(
     estimate: Estimate,
     crops: Crop,
@@ -146,6 +164,7 @@ def fit_sequence(
     body: BodyModel,
     config: SequenceFitConfig,
     keypoints_px: Float[Tensor, "t 17 3"] | None = None,
+    surface: Float[Tensor, "t 4 h w"] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> SequenceFit:
     """Move the bodies of one person's video so that they move as the image does.
@@ -162,6 +181,8 @@ def fit_sequence(
         config: weights and steps.
         keypoints_px: detected COCO keypoints, x and y in pixels of the crops, confidence 0..1.
             Missing ones may be NaN.
+        surface: the network's surface maps of the frames (`HmrOutput.surface`), for
+            ``config.on_part_m``.
         on_step: told (steps made, terms) after each step.
 
     Raises:
@@ -174,6 +195,7 @@ def fit_sequence(
     count = _check(estimate, crops, links, config, keypoints_px)
     device = estimate.params.rotmats.device
     body, crops = body.to(device), to_device(crops, device)
+    surface = None if surface is None else surface.to(device)
     links = _without_nan(to_device(links, device), config.flow_loss)
     vertex_weights = surface_weights(body)
     first = detach(estimate)
@@ -195,7 +217,7 @@ def fit_sequence(
             for part in pairs.split(config.chunk):
                 terms = link_terms(
                     bodies.estimate(), crops, pick(links, part), body, vertex_weights,
-                    config.flow_loss,
+                    config.flow_loss, surface, config.on_part_m,
                 )  # fmt: skip
                 sums.add(terms, FlowWeights(config.flow), len(part), len(links))
         if config.keypoints and keypoints_px is not None:
@@ -220,14 +242,23 @@ def link_terms(
     body: BodyModel,
     vertex_weights: Float[Tensor, "v"],
     config: FlowLossConfig,
+    surface: Float[Tensor, "t 4 h w"] | None = None,
+    on_part_m: float = 0.0,
 ) -> FlowTerms:
-    """The flow loss of each link, for bodies ``[t]`` estimated in the crops ``[t]``."""
+    """The flow loss of each link, for bodies ``[t]`` estimated in the crops ``[t]``.
+
+    See `fit_sequence`; ``surface`` and ``on_part_m`` say which vertices may count.
+    """
     frames, rows = links.indices.unique(return_inverse=True)
     seen = pick(estimate, frames)
     verts_px = project_weak(body.mesh(seen.params).verts, seen.camera, crops.size_px)
     windows = map_tensors(links.flow_crop, lambda t: t[:, None])
     in_window_px = between_crops(verts_px[rows], pick(crops, links.indices), windows)
     moved = body_flow(in_window_px[:, 0], in_window_px[:, 1], body.faces, windows.size_px)
+    if surface is not None and on_part_m:
+        flat_px, rest_m = verts_px[..., :2].detach(), body.v_template
+        there = where_body(surface[frames], flat_px, crops.size_px, rest_m, on_part_m)[rows]
+        moved = replace(moved, visible=moved.visible & there[:, 0] & there[:, 1])
     return flow_terms(moved, links.flow, vertex_weights, config)
 
 
