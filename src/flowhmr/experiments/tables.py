@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scipy.stats import t as student_t
 
@@ -206,14 +205,6 @@ def _claim_line(verdict: Verdict) -> str:
     shown = ", ".join(f"{d:+.2f}" for d in verdict.differences)
     beside = f" ({SHOWN[verdict.claim.metric]}: {shown})" if shown else ""
     return f"- {verdict.claim.text}: **{verdict.word}**{beside}"
-
-
-def as_json(table: Table, lab: Lab) -> dict[str, Any]:
-    """All values of a table by run, metric and seed, for programs."""
-    return {
-        run: {m: spread(lab, run, m, table.split).by_seed for m in table.metrics}
-        for run in table.runs
-    }
 
 
 def write_table(table: Table, lab: Lab, folder: Path, command: str) -> Path:
