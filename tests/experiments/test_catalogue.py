@@ -19,7 +19,7 @@ from flowhmr.experiments.of4hmr import FLOW_QUALITY
 from flowhmr.experiments.tables import SHOWN
 from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine, StudyFlow, crop_px
 from flowhmr.flow import flow_estimator
-from flowhmr.networks import BASELINE, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
+from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
 
 STORED = Path(__file__).parents[2] / "experiments" / "runs"
@@ -262,3 +262,13 @@ def test_stored_scores_are_of_the_settings_as_they_are():
         known = name in RUNS
         found[str(path)] = differences(RUNS[name], stored["task"]) if known else ["no such run"]
     assert {path: changed for path, changed in found.items() if changed} == {}
+
+
+def test_levels_that_are_kept_are_levels_of_the_network():
+    """A network that does not say where its levels end would fail at the first step."""
+    built: dict = {}
+    for task in RUNS.values():
+        if isinstance(task, Pretrain | Refine):
+            start = task if isinstance(task, Pretrain) else RUNS[task.start]
+            config = start.network.backbone
+            built.setdefault(config, Backbone(config)).early(task.train.fixed_levels)
