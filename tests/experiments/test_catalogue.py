@@ -270,5 +270,6 @@ def test_levels_that_are_kept_are_levels_of_the_network():
     for task in RUNS.values():
         if isinstance(task, Pretrain | Refine):
             start = task if isinstance(task, Pretrain) else RUNS[task.start]
+            assert isinstance(start, Pretrain)
             config = start.network.backbone
             built.setdefault(config, Backbone(config)).early(task.train.fixed_levels)
