@@ -50,6 +50,7 @@ def test_the_list_names_every_table_and_every_run(flowhmr):
         (("guess", "made-up", "bl-0"), "experiment: got guess, bl-0; expected some of made-up, "),
         ((), "experiment: got no name; expected some of made-up, "),
         (("made-up", "--seeds", "0", "-1"), "--seeds: got 0 -1; expected at least one"),
+        (("made-up", "--jobs", "-1"), "--jobs: got -1; expected 1 or more, or 0"),
         (("made-up", "--device", "guess"), "--device: got 'guess'"),
     ],
 )
@@ -62,7 +63,7 @@ def test_errors_say_what_to_do(flowhmr, made_up, words, said):
 
 
 def test_a_table_is_run_once_and_written(flowhmr, made_up):
-    words = ("experiment", "made-up", "--seeds", "0", "1", "2", "--device", "cpu")
+    words = ("experiment", "made-up", "--seeds", "0", "1", "2", "--device", "cpu", "--jobs", "1")
     answer = flowhmr(*words)
     assert answer.status == 0, answer.err
     done = [line for line in answer.out.splitlines() if ", seed " in line]
@@ -83,7 +84,9 @@ def test_a_table_is_run_once_and_written(flowhmr, made_up):
 
 
 def test_single_runs_bring_what_they_need_and_no_table(flowhmr, made_up):
-    answer = flowhmr("experiment", "of", "--seeds", "4", "--runs", "here", "--device", "cpu")
+    answer = flowhmr(
+        "experiment", "of", "--seeds", "4", "--runs", "here", "--device", "cpu", "--jobs", "1"
+    )
     assert answer.status == 0, answer.err
     assert {str(p) for p in Path("here").rglob("scores.json")} == {
         "here/bl/seed-4/scores.json",
@@ -93,7 +96,7 @@ def test_single_runs_bring_what_they_need_and_no_table(flowhmr, made_up):
 
 
 def test_all_is_every_table(flowhmr, made_up):
-    answer = flowhmr("experiment", "all", "--seeds", "0", "--device", "cpu")
+    answer = flowhmr("experiment", "all", "--seeds", "0", "--device", "cpu", "--jobs", "1")
     assert answer.status == 0, answer.err
     assert Path("experiments/runs/tables/made-up.md").exists()
 

@@ -213,7 +213,9 @@ def perform(lab: Lab, *wanted: str, seeds=(0,), runs=CHAIN) -> list[str]:
 def test_what_is_needed_is_done_first_and_one_seed_after_the_other(lab):
     said = perform(lab, "c", seeds=(2, 0))
     assert done(lab) == ["a/2", "b/2", "c/2", "a/0", "b/0", "c/0"]
-    assert said[0] == "a, seed 2: test PA-MPJPE 3.0 mm, accel. error 0.7 mm/frame²"
+    told = "a, seed 2: test PA-MPJPE 3.0 mm, accel. error 0.7 mm/frame² (1 of 6, about 0 min left)"
+    assert said[0] == told
+    assert said[-1].endswith("(6 of 6)")
     assert len(said) == 6
     assert perform(lab, "c", "b", seeds=(0, 2)) == []
     assert len(done(lab)) == 6

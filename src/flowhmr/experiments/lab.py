@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
+from filelock import FileLock
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.data import PairConfig, StoredLinks, frame_crops
@@ -97,11 +98,12 @@ class Lab:
     @lru_cache(maxsize=8)  # noqa: B019 - one lab a process
     def store(self, split: SplitName) -> ClipStore:
         """The clips of a split, drawn on first use."""
-        return ClipStore(
-            split_spec(split, self.size),
-            self.cache,
-            on_progress=lambda done, total: self.on_progress(f"drawing {split}", done, total),
-        )
+        with self._alone(split):
+            return ClipStore(
+                split_spec(split, self.size),
+                self.cache,
+                on_progress=lambda done, total: self.on_progress(f"drawing {split}", done, total),
+            )
 
     @lru_cache(maxsize=8)  # noqa: B019
     def video(self, split: SplitName) -> list[Sequence]:
@@ -118,8 +120,9 @@ class Lab:
         key = (splits, json.dumps(settings), flow, size_px)
         if key not in self._links:
             # One set of links at a time: each takes a third of a gigabyte a split.
-            self._links = {
-                key: StoredLinks(
+            self._links = {}
+            with self._alone("links"):
+                found = StoredLinks(
                     flow_source(pairs, flow, None),
                     flow,
                     sequences,
@@ -127,9 +130,14 @@ class Lab:
                     self.cache / "links",
                     on_progress=lambda done, total: self.on_progress(f"flow {flow}", done, total),
                 )
-            }
+            self._links = {key: found}
         found = self._links[key]
         return found.windows(pairs.frames, pairs.context)
+
+    def _alone(self, what: str) -> FileLock:
+        """Of several processes one makes what is missing, the others wait and find it."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.cache / f".{what}.lock")
 
     def test_clips(self, split: SplitName, size_px: int) -> list[TestClip]:
         """The clips of a split, cut frame by frame."""

@@ -54,7 +54,7 @@ NEIGHBOURS = PairConfig(gap=1, flow_px=128)
 """The paper's pairs."""
 OURS_LOOP = replace(
     REFINE.train,
-    steps=300,
+    steps=200,
     batch=24,
     pairs=12,
     fixed_levels=3,
