@@ -16,8 +16,9 @@ from flowhmr.evaluation import METRICS
 from flowhmr.experiments import CROP_PX, RUNS, TABLES, Task, in_order, of4hmr
 from flowhmr.experiments.lab import differences, plain
 from flowhmr.experiments.of4hmr import FLOW_QUALITY
+from flowhmr.experiments.studies import StudyFlow, StudyLoss
 from flowhmr.experiments.tables import SHOWN
-from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine, StudyFlow, crop_px
+from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine, crop_px
 from flowhmr.flow import flow_estimator
 from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
@@ -122,7 +123,7 @@ def test_a_config_does_not_differ_from_itself_once_stored():
         assert differences(task, stored) == [], name
 
 
-@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow])
+@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss])
 def test_every_changed_setting_is_named(kind):
     task = max((t for t in RUNS.values() if type(t) is kind), key=lambda t: len(str(t)))
     settings = leaves(task)
@@ -138,7 +139,7 @@ def test_every_changed_setting_is_named(kind):
     assert differences(task, plain(task) | {"kind": "Other"}) == ["kind (Other)"]
 
 
-@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow])
+@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss])
 def test_a_setting_that_was_not_stored_counts_unless_it_has_its_default(kind):
     for task in (t for t in RUNS.values() if type(t) is kind):
         counted = [f.name for f in fields(kind) if not has_default(task, f)]
@@ -219,7 +220,9 @@ def test_a_fit_with_keypoints_has_a_detector():
 
 
 def test_every_flow_estimator_can_be_made():
-    flows = {t.flow for t in RUNS.values() if isinstance(t, Refine | FitVideos | StudyFlow)}
+    flows = {
+        t.flow for t in RUNS.values() if isinstance(t, Refine | FitVideos | StudyFlow | StudyLoss)
+    }
     assert flows
     for flow in flows:
         assert flow_estimator(flow) is not None

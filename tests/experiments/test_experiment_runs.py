@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from flowhmr.data import PairConfig
 from flowhmr.evaluation import METRICS, FlowStudy
-from flowhmr.experiments import Lab, Task, perform_all, tasks
+from flowhmr.experiments import Lab, Task, perform_all, studies, tasks
 from flowhmr.experiments import lab as lab_module
 from flowhmr.experiments.detected import DetectorNoise
 from flowhmr.experiments.lab import BEGUN, NETWORK, SCORES, read_scores
-from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine, StudyFlow
+from flowhmr.experiments.studies import FIGURE, StudyClips, StudyFlow, StudyLoss
+from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine
 from flowhmr.losses import AnchorWeights, FlowWeights, KeypointWeights
 from flowhmr.networks import BackboneConfig, ContextConfig, ContextHmr, Hmr, HmrConfig
 from flowhmr.synth import ClipStore, SizeName, SplitName, SplitSpec, split_spec
@@ -54,6 +55,8 @@ RUNS: dict[str, Task] = {
         detector=DetectorNoise(),
     ),
     "quality": StudyFlow("bl", "test", FlowStudy(gaps=(1, 2), crop_px=SIDE), pairs=3),
+    "loss": StudyLoss("bl", ("studio", "test"), pairs=3, cut=NEAR),
+    "clips": StudyClips(),
 }
 
 
@@ -68,6 +71,7 @@ def tiny_benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab_module, "split_spec", tiny_spec)
         patch.setattr(tasks, "split_spec", tiny_spec)
+        patch.setattr(studies, "split_spec", tiny_spec)
         # Worker processes would take longer to start than the clips to be drawn.
         patch.setattr(lab_module, "ClipStore", partial(ClipStore, workers=1))
         yield
@@ -119,6 +123,33 @@ def test_every_task_leaves_scores_and_what_starts_from_others_differs(done):
     assert [(r["gap"], r["read_at"]) for r in ratios[::2]] == [(g, "body") for g in (1, 1, 2, 2)]
     assert {r["resolution"] for r in ratios} == {"crop", "image"}
     assert all(0 < r["pairs"] <= 3 for r in ratios)
+    shown = quality["results"]["frames"]
+    assert len(shown["body_px"]) == len(shown["image_px"]) == FRAMES["test"] - 1
+
+
+@pytest.mark.slow
+def test_the_flow_loss_is_looked_at_with_and_without_noise(done):
+    scores = read_scores(done.folder("loss", 0))
+    assert scores is not None
+    assert set(scores["results"]) == {"studio", "test"}
+    for found in scores["results"].values():
+        assert 0 < len(found["loss"]) <= 3
+        assert len(found["scaled"]) == len(found["loss"])
+        assert min(found["loss"]) >= 0
+        assert all(-1 <= c <= 1 for c in found["error_correlation"].values())
+        # Noise moves bodies that stand still otherwise.
+        assert found["moved_mm"]["noise"] > found["moved_mm"]["same"]
+
+
+@pytest.mark.slow
+def test_clips_are_measured(done):
+    scores = read_scores(done.folder("clips", 0))
+    assert scores is not None
+    found = scores["results"]
+    assert {len(values) for values in found.values()} == {COUNTS["test"]}
+    assert all(0 < v < 100 for v in found["speed_px"])
+    assert all(0 <= v <= 1 for v in found["hidden"])
+    assert all(v == int(v) >= 0 for v in found["others"])
 
 
 @pytest.mark.slow
@@ -126,8 +157,9 @@ def test_what_is_done_leaves_network_scores_and_losses(done):
     log = {"config.json", "losses.csv", "losses.png", BEGUN, NETWORK, SCORES}
     for name in ("bl", "of", "context"):
         assert {p.name for p in done.folder(name, 0).iterdir()} == log, name
-    for name in ("fit", "quality"):
+    for name in ("fit", "quality", "clips"):
         assert {p.name for p in done.folder(name, 0).iterdir()} == {BEGUN, SCORES}
+    assert {p.name for p in done.folder("loss", 0).iterdir()} == {BEGUN, SCORES, FIGURE}
     assert isinstance(done.network("of", 0), Hmr)
     assert isinstance(done.network("context", 0), ContextHmr)
     losses = (done.folder("of", 0) / "losses.csv").read_text().splitlines()

@@ -15,8 +15,13 @@ from flowhmr.experiments import (
     write_table,
 )
 from flowhmr.experiments import results as results_module
-from flowhmr.experiments.of4hmr import FLOW_QUALITY, LABELS
-from flowhmr.experiments.results import flow_quality_section
+from flowhmr.experiments.of4hmr import CLIP_STUDY, FLOW_QUALITY, LABELS, LOSS_STUDY
+from flowhmr.experiments.sections import (
+    flow_quality_section,
+    loss_section,
+    subsets,
+    subsets_section,
+)
 from flowhmr.experiments.tables import SHOWN, Spread
 
 
@@ -192,14 +197,21 @@ def ratio(gap: int, mean: float, median: float, read_at="body", resolution="crop
     }  # fmt: skip
 
 
-def test_flow_quality_is_a_mean_over_seeds_gaps_before_oracles(lab, store):
+FRAMES = {"body_px": [1.0, math.nan, 3.0], "image_px": [1.0, 2.0, 0.5]}
+
+
+def test_flow_quality_is_a_mean_over_seeds_gaps_before_oracles(lab, store, tmp_path):
     (first, one), (second, other) = list(FLOW_QUALITY.items())[:2]
     rows = [ratio(1, 9.0, 8.0, "truth"), ratio(5, 2.0, 1.0), ratio(1, 4.0, 3.0)]
-    store(one, 0, {"ratios": rows})
-    store(one, 1, {"ratios": [ratio(1, 5.0, 4.0), ratio(5, math.nan, math.nan)]})
-    store(other, 0, {"ratios": [ratio(1, 1.5, 1.25, resolution="image")]})
-    lines = flow_quality_section(lab).splitlines()
-    assert lines[-5:] == [
+    store(one, 0, {"ratios": rows, "frames": FRAMES})
+    lost = [ratio(1, 5.0, 4.0), ratio(5, math.nan, math.nan)]
+    store(one, 1, {"ratios": lost, "frames": FRAMES})
+    store(other, 0, {"ratios": [ratio(1, 1.5, 1.25, resolution="image")], "frames": FRAMES})
+    section = flow_quality_section(lab, tmp_path)
+    lines = section.text.splitlines()
+    assert section.files == (tmp_path / "flow-quality.png",)
+    assert section.files[0].read_bytes().startswith(b"\x89PNG")
+    assert lines[-7:-2] == [
         f"| gap (frames) | {first}, crop | {second}, image |",
         "|---|---|---|",
         "| 1 | 4.5 / 3.5 | 1.5 / 1.2 |",
@@ -208,8 +220,66 @@ def test_flow_quality_is_a_mean_over_seeds_gaps_before_oracles(lab, store):
     ]
 
 
-def test_without_flow_quality_there_is_no_section(lab):
-    assert flow_quality_section(lab) == ""
+def test_what_was_not_studied_has_no_section(lab, tmp_path):
+    for section in (flow_quality_section(lab, tmp_path), loss_section(lab, tmp_path)):
+        assert section.text == ""
+        assert not section.files
+    assert subsets_section(lab).text == ""
+
+
+def test_the_loss_is_shown_before_and_after_scaling(lab, store, tmp_path):
+    for seed, moved in enumerate((30.0, 32.0)):
+        found = {
+            "loss": [1.0, 10.0, 100.0],
+            "scaled": [0.5, 1.0],
+            "image_flow_px": 2.0,
+            "error_correlation": {"same": 0.75, "noise": 0.5},
+            "moved_mm": {"same": moved, "noise": 40.0, "true": 20.0},
+        }
+        store(LOSS_STUDY, seed, {"street": found})
+    section = loss_section(lab, tmp_path / "new")
+    row = (
+        "| street | 2.00 ± 0.00 (2 seeds) | 20.0 ± 0.0 (2 seeds) | 31.0 ± 1.4 (2 seeds) "
+        "| 40.0 ± 0.0 (2 seeds) | 0.75 ± 0.00 (2 seeds) | 0.50 ± 0.00 (2 seeds) |"
+    )
+    assert row in section.text.splitlines()
+    assert [p.name for p in section.files] == ["flow-loss.png"]
+    (lab.folder(LOSS_STUDY, 0) / "figure.png").write_bytes(b"a picture")
+    both = loss_section(lab, tmp_path / "new")
+    assert (tmp_path / "new" / "rigidity.png").read_bytes() == b"a picture"
+    assert all(f"](new/{p.name})" in both.text for p in both.files)
+
+
+CLIPS = {
+    "speed_px": [1.0, 6.0, 2.0, 5.0, 3.0, 4.0],
+    "hidden": [0.6, 0.1, 0.5, 0.2, 0.4, 0.3],
+    "others": [0, 2, 0, 0, 1, 0],
+}
+
+
+def test_subsets_are_thirds_and_company():
+    assert subsets(CLIPS) == {
+        "slowest third": [0, 2],
+        "fastest third": [3, 1],
+        "least hidden third": [1, 3],
+        "most hidden third": [2, 0],
+        "alone": [0, 2, 3, 5],
+        "with others": [1, 4],
+    }
+
+
+def test_subsets_show_the_mean_over_their_clips(lab, store):
+    store(CLIP_STUDY, 0, CLIPS)
+    for seed in (0, 1):
+        each = [float(10 * clip + 2 * seed) for clip in range(6)]
+        found = {"metrics": {"pa_mpjpe": 0.0}, "per_clip": {"pa_mpjpe": each}}
+        store("bl-10", seed, {"test": found})
+    lines = subsets_section(lab).text.splitlines()
+    assert "| | slowest third (2 clips) | " in lines[4]
+    found = [c.split(" ")[0] for c in lines[6].strip("| ").split(" | ")[1:]]
+    assert lines[6].startswith("| BL | ")
+    assert [float(c) for c in found] == [11.0, 21.0, 21.0, 11.0, 26.0, 26.0]
+    assert len(lines) == 7, "what was not run has no line"
 
 
 def test_the_page_holds_what_was_run_with_remarks_and_figures(lab, store, tmp_path, monkeypatch):
@@ -221,14 +291,15 @@ def test_the_page_holds_what_was_run_with_remarks_and_figures(lab, store, tmp_pa
         store(run, 1, scores(61.0 - number))
     for run in set(SMALL.runs) - set(LABELS.runs):
         store(run, 0, scores(55.0))
-    store(next(iter(FLOW_QUALITY.values())), 0, {"ratios": [ratio(1, 4.0, 3.0)]})
+    store(next(iter(FLOW_QUALITY.values())), 0, {"ratios": [ratio(1, 4.0, 3.0)], "frames": FRAMES})
     notes = tmp_path / "notes"
     notes.mkdir()
     for name in ("small", "unrun", "flow-quality"):
         (notes / f"{name}.md").write_text(f"A remark on {name}.\n")
     page = tmp_path / "results.md"
     written = results_page(lab, page, notes, 96)
-    assert written == [page, tmp_path / "results" / "labels.png"]
+    figures = tmp_path / "results"
+    assert written == [page, figures / "labels.png", figures / "flow-quality.png"]
     assert written[1].read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert "crops of 96 px" in text

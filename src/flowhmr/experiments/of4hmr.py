@@ -18,8 +18,9 @@ from flowhmr.experiments.recipes import (
     TEXTURE,
     baseline,
 )
+from flowhmr.experiments.studies import StudyClips, StudyFlow, StudyLoss
 from flowhmr.experiments.tables import Claim, Row, Table
-from flowhmr.experiments.tasks import FitVideos, Refine, StudyFlow
+from flowhmr.experiments.tasks import FitVideos, Refine
 from flowhmr.losses import AnchorWeights, FlowWeights, KeypointWeights, TextureWeights
 from flowhmr.networks import ContextConfig, architecture
 from flowhmr.synth import SplitName
@@ -359,6 +360,8 @@ for percent in (10, 100):
         name = f"flow-quality-{split}-{percent}"
         RUNS[name] = StudyFlow(f"bl-{percent}", split, FlowStudy(crop_px=CROP_PX))
         FLOW_QUALITY[f"{split}, BL {percent} %"] = name
+LOSS_STUDY, CLIP_STUDY = "flow-loss-10", "clips-test"
+RUNS |= {LOSS_STUDY: StudyLoss("bl-10", ("studio", "street", "sport")), CLIP_STUDY: StudyClips()}
 
 # From random weights. Every level learns: a ViT does not say where its levels end.
 for name in ("mobilenetv4", "vit_tiny"):

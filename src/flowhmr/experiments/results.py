@@ -1,10 +1,10 @@
 """The results page: every table from the run folders, with figures and remarks."""
 
-import math
 from pathlib import Path
 
 from flowhmr.experiments.lab import Lab, read_scores
-from flowhmr.experiments.of4hmr import FLOW_QUALITY, LABELS, METHODS, SHARES, TABLES
+from flowhmr.experiments.of4hmr import LABELS, METHODS, SHARES, TABLES
+from flowhmr.experiments.sections import flow_quality_section, loss_section, subsets_section
 from flowhmr.experiments.tables import Table, markdown, spread
 from flowhmr.view import plot_curves
 
@@ -44,7 +44,15 @@ def results_page(lab: Lab, page: Path, notes: Path, crop_px: int) -> list[Path]:
             written.append(_label_curves(lab, table, figures / "labels.png"))
             parts.append(f"![Error over the labelled share]({figures.name}/labels.png)\n")
         parts += _remarks(notes / f"{name}.md")
-    parts += [flow_quality_section(lab), *_remarks(notes / "flow-quality.md")]
+    sections = {
+        "subsets": subsets_section(lab),
+        "flow-quality": flow_quality_section(lab, figures),
+        "flow-loss": loss_section(lab, figures),
+    }
+    for name, section in sections.items():
+        if section.text:
+            parts += [section.text, *_remarks(notes / f"{name}.md")]
+            written += section.files
     page.write_text("\n".join(part for part in parts if part))
     return [page, *written]
 
@@ -73,42 +81,3 @@ def _label_curves(lab: Lab, table: Table, path: Path) -> Path:
         if known:
             paper[line] = known
     return plot_curves(path, curves, y_label="PA-MPJPE (mm)", paper=paper, beside=True)
-
-
-def flow_quality_section(lab: Lab) -> str:
-    """Mean and median ratios (of4hmr, Table 2), each a mean over seeds."""
-    found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for column, run in FLOW_QUALITY.items():
-        for folder in sorted((lab.runs / run).glob("seed-*")):
-            scores = read_scores(folder)
-            for row in scores["results"]["ratios"] if scores else []:
-                oracle = " (oracle)" if row["read_at"] == "truth" else ""
-                key = (f"{row['gap']}{oracle}", column, row["resolution"])
-                found.setdefault(key, []).append((row["mean"], row["median"]))
-    if not found:
-        return ""
-    gaps = list(dict.fromkeys(gap for gap, _, _ in found))
-    gaps.sort(key=lambda gap: ("oracle" in gap, int(gap.split()[0])))
-    columns = list(dict.fromkeys((column, where) for _, column, where in found))
-    lines = [
-        "## Flow quality",
-        "",
-        "of4hmr, Table 2 (section 4.7): error of the bodies' motion over that of the image flow, "
-        "mean / median over 1000 pairs; above 1 flow knows more. `flowhmr experiment "
-        + " ".join(FLOW_QUALITY.values())
-        + "`",
-        "",
-        "| gap (frames) | " + " | ".join(f"{c}, {where}" for c, where in columns) + " |",
-        "|" + "---|" * (len(columns) + 1),
-    ]
-    for gap in gaps:
-        cells = [_mean_pair(found.get((gap, c, where), [])) for c, where in columns]
-        lines.append("| " + " | ".join([gap, *cells]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _mean_pair(values: list[tuple[float, float]]) -> str:
-    if not values or any(math.isnan(v) for pair in values for v in pair):
-        return ""
-    mean, median = (sum(v) / len(values) for v in zip(*values, strict=True))
-    return f"{mean:.1f} / {median:.1f}"

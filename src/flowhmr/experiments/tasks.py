@@ -1,7 +1,6 @@
 """What experiments are made of: pre-training and refinement on SynthMotion."""
 
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,10 +13,8 @@ from flowhmr.data import (
     frame_crops,
     mixture_weights,
 )
-from flowhmr.evaluation import FlowStudy, Footage, choose_starts, score_flow_quality
 from flowhmr.experiments.detected import DetectorNoise, with_detections
 from flowhmr.experiments.lab import NETWORK, Lab, Results
-from flowhmr.flow import estimate_pair, flow_estimator
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.networks import (
     BASELINE,
@@ -251,53 +248,3 @@ class FitVideos:
             lab.on_progress(f"fitting {self.scored}", number, len(videos))
         clips = lab.test_clips(self.scored, size_px)[: self.clips]
         return {self.scored: asdict(lab.score_estimates([fitted[c.name] for c in clips], clips))}
-
-
-@dataclass(frozen=True)
-class StudyFlow:
-    """Flow quality (of4hmr, section 4.7): image flow against the motion of the estimates."""
-
-    start: str
-    """The run whose network is looked at."""
-    split: SplitName
-    """Which video."""
-    study: FlowStudy = field(default_factory=FlowStudy)
-    """Gaps and resolutions."""
-    pairs: int = 1000
-    """How many pairs for each gap."""
-    flow: str = "dis"
-    """Flow estimator."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The network that is looked at."""
-        return (self.start,)
-
-    def run(self, lab: Lab, folder: Path, seed: int) -> Results:
-        """Measure."""
-        network = lab.network(self.start, seed)
-        videos = lab.video(self.split)
-        starts = choose_starts([len(v) for v in videos], max(self.study.gaps), self.pairs, seed)
-        footage = [
-            Footage(video, frame_crops(video, crop_px(network)), chosen)
-            for video, chosen in zip(videos, starts, strict=True)
-            if chosen
-        ]
-        estimator = estimator_of(network, lab.device)
-        flow_between = partial(estimate_pair, flow_estimator(self.flow))
-        rows = score_flow_quality(estimator, footage, lab.body, flow_between, self.study)
-        return {
-            "ratios": [
-                {
-                    "gap": row.gap,
-                    "resolution": row.resolution,
-                    "read_at": row.read_at,
-                    "mean": row.mean,
-                    "median": row.median,
-                    "pairs": row.pairs,
-                    "body_px": float(row.body_px.nanmean()),
-                    "image_px": float(row.image_px.nanmean()),
-                }
-                for row in rows
-            ]
-        }

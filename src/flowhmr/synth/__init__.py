@@ -19,7 +19,7 @@ from flowhmr.synth.scenes import compress, sample_background
 from flowhmr.synth.sensor import Sensor
 from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_shards
 from flowhmr.synth.shots import ShotConfig
-from flowhmr.synth.stage import SynthConfig
+from flowhmr.synth.stage import SynthConfig, set_stage
 from flowhmr.synth.stills import Still, StillConfig, render_stills
 from flowhmr.synth.store import ClipStore, write_whole
 from flowhmr.synth.synthmotion import (
@@ -74,6 +74,7 @@ __all__ = [
     "render_clip",
     "render_stills",
     "sample_background",
+    "set_stage",
     "split_spec",
     "synth_clip",
     "write_whole",

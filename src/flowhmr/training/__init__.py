@@ -1,7 +1,7 @@
 """Training: one loop for pre-training, refinement and fitting; run folders; checkpoints."""
 
 from flowhmr.training.config import OptimiserConfig, TrainConfig
-from flowhmr.training.loop import estimator_of, train
+from flowhmr.training.loop import colour_noise, estimator_of, train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
 from flowhmr.training.run import Run, draw_losses, provenance
@@ -15,6 +15,7 @@ from flowhmr.training.sequence import (
     surface_of,
 )
 from flowhmr.training.state import CheckpointError
+from flowhmr.training.video import estimate_video, surface_weights, video_terms
 
 __all__ = [
     "BASELINE_WEIGHTS",
@@ -28,7 +29,9 @@ __all__ = [
     "SequenceFit",
     "SequenceFitConfig",
     "TrainConfig",
+    "colour_noise",
     "draw_losses",
+    "estimate_video",
     "estimator_of",
     "fit_sequence",
     "flow_disagreement",
@@ -38,5 +41,7 @@ __all__ = [
     "refine",
     "sequence_links",
     "surface_of",
+    "surface_weights",
     "train",
+    "video_terms",
 ]
