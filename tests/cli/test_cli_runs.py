@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch.testing import assert_close
 
 from flowhmr.body import open_body
 from flowhmr.cli import shared
+from flowhmr.cli.predict import predict
 from flowhmr.data import open_video, read_boxes
 from flowhmr.geometry import rotmat_from_axis_angle
-from flowhmr.networks import load_hmr, read_card
+from flowhmr.networks import ContextConfig, ContextHmr, load_hmr, load_network, read_card
 
 FRAMES = 9
 SMALL_POOL = (
@@ -127,6 +129,63 @@ def test_fit_needs_no_labels(flowhmr, network, clip, boxes):
     assert {"flow", "anchor_pose", "anchor_shape"} <= log[0].keys()
     assert "keypoints" not in log[0]
     assert not list(Path("cache").rglob("pool-*")), "no stills"
+
+
+@pytest.mark.slow
+def test_a_network_can_be_given_temporal_context(flowhmr, network, clip, boxes):
+    fit = ("fit", "--run", "run", "--video", clip, "--people.boxes", boxes, *SHORT)
+    answer = flowhmr(*fit, "--network", network, "--config.context", "2")
+    assert answer.status == 0, answer.err
+    made = Path("run/network.safetensors")
+    built = load_network(made)
+    assert isinstance(built, ContextHmr)
+    assert built.config.length == 2
+
+    answer = flowhmr(
+        "predict", clip, "--people.boxes", boxes, "--network", made, "--out", "results"
+    )
+    assert answer.status == 0, answer.err
+    check_bodies(Path("results/bodies.npz"), FRAMES, boxes)
+    answer = flowhmr(
+        "evaluate", "--network", made, "--benchmark.count", "0", "--video", clip,
+        "--people.boxes", boxes, "--out", "scores",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+
+    # As it is, it goes on with its context; another one is refused.
+    answer = flowhmr(*fit[:1], "--run", "more", *fit[3:], "--network", made)
+    assert answer.status == 0, answer.err
+    assert isinstance(load_network(Path("more/network.safetensors")), ContextHmr)
+    answer = flowhmr(*fit[:1], "--run", "no", *fit[3:], "--network", made, "--config.context", "4")
+    assert answer.status == 1
+    assert "context: got 4 for a network that has a temporal context of 2" in answer.err
+
+
+def test_context_does_not_reach_across_a_gap(network, clip, boxes):
+    (given,) = read_boxes(boxes)
+    torch.manual_seed(0)
+    hmr = load_hmr(network)
+    with_context = ContextHmr(ContextConfig(length=2, initial_std=0.3), hmr)
+
+    def bodies(net, rows: list[int]) -> torch.Tensor:
+        keypoints_px = given.keypoints_px
+        track = replace(
+            given,
+            frame_indices=given.frame_indices[rows],
+            boxes_px=given.boxes_px[rows],
+            confidence=given.confidence[rows],
+            keypoints_px=None if keypoints_px is None else keypoints_px[rows],
+        )
+        found = predict(clip, [track], net, torch.device("cpu"))[given.person]
+        assert found.frame_indices.tolist() == rows
+        return found.estimate.params.rotmats
+
+    gap = bodies(with_context, [0, 1, 2, 6, 7])
+    assert_close(gap[:3], bodies(with_context, [0, 1, 2]))
+    assert_close(gap[3:], bodies(with_context, [6, 7]))
+    alone = bodies(hmr, [0, 1, 2, 6, 7])
+    assert_close(gap[[0, 3]], alone[[0, 3]])
+    assert float((gap - alone)[[1, 2, 4]].abs().max()) > 1e-3, "the context does something"
 
 
 def test_predict_on_a_picture(flowhmr, network, clip, boxes):

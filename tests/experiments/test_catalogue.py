@@ -18,7 +18,7 @@ from flowhmr.experiments.lab import differences, plain
 from flowhmr.experiments.of4hmr import FLOW_QUALITY
 from flowhmr.experiments.studies import StudyFlow, StudyLoss
 from flowhmr.experiments.tables import SHOWN
-from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine, crop_px
+from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine
 from flowhmr.flow import flow_estimator
 from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
@@ -243,7 +243,7 @@ def test_every_network_can_be_built():
             kinds.add((start_of(task).network, context))
     for config, context in sorted(kinds, key=str):
         network = built(config) if context is None else ContextHmr(context, built(config))
-        assert crop_px(network) == config.backbone.size_px
+        assert network.size_px == config.backbone.size_px
         assert config.backbone.weights == "", "Pretrain.weights says where it starts"
 
 

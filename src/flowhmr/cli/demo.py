@@ -37,7 +37,7 @@ from flowhmr.data import (
 )
 from flowhmr.evaluation import Report, score_flow, score_jitter
 from flowhmr.geometry import pick
-from flowhmr.networks import Hmr, load_hmr
+from flowhmr.networks import ContextHmr, Hmr, load_hmr
 from flowhmr.records import Sequence, Track
 from flowhmr.training import RefineConfig, estimator_of, flow_source, refine
 from flowhmr.view import Figure, contact_sheet, write_page
@@ -131,7 +131,7 @@ def run(arguments: Arguments) -> None:
 
 def _score(
     name: str,
-    network: Hmr,
+    network: Hmr | ContextHmr,
     body: BodyModel,
     real: list[Sequence],
     tests: list[Sequence],
@@ -139,7 +139,7 @@ def _score(
     device: torch.device,
 ) -> _Side:
     estimator = estimator_of(network, device)
-    size_px = network.config.backbone.size_px
+    size_px = network.size_px
     report = score_benchmark(name, estimator, size_px, tests, body)
     neighbours = PairConfig()
     source = flow_source(neighbours, arguments.config.flow, arguments.cache)

@@ -88,9 +88,7 @@ def run(arguments: Arguments) -> None:
         sequences = benchmark_sequences(arguments.benchmark, body)
         floor = MeanPose(body.params(mean_rotmats(), torch.zeros(body.num_betas)))
         rows = [("mean pose", floor, 96)]
-        rows += [
-            (name, estimator_of(n, device), n.config.backbone.size_px) for name, n, _ in loaded
-        ]
+        rows += [(name, estimator_of(n, device), n.size_px) for name, n, _ in loaded]
         reports = [score_benchmark(name, e, size, sequences, body) for name, e, size in rows]
         for number, report in enumerate(reports):
             report.write(arguments.out, f"synthetic-{number}")
@@ -104,7 +102,7 @@ def run(arguments: Arguments) -> None:
         video = load_people(arguments.video, arguments.people, arguments.pairs.flow_px, device)
         scores = []
         for name, network, _ in loaded:
-            size_px = network.config.backbone.size_px
+            size_px = network.size_px
             estimator = estimator_of(network, device)
             scores += [score_video(name, estimator, size_px, s, body, arguments) for s in video]
         (arguments.out / "video.json").write_text(json.dumps([asdict(s) for s in scores], indent=2))

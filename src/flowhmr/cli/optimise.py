@@ -84,7 +84,7 @@ def run(arguments: Arguments) -> None:
     video = sequences_of(path, tracks, config.pairs.flow_px)
     _check(path, video, config)
     make_folder(arguments.out)
-    size_px = network.config.backbone.size_px
+    size_px = network.size_px
 
     def seen(stretch: Sequence) -> Tensor | None:
         return surface_of(network, frame_crops(stretch, size_px).frames, device)

@@ -15,8 +15,8 @@ from flowhmr.cameras import crop_from_box, warp_image
 from flowhmr.cli.shared import console, device_of, make_folder, network_and_body
 from flowhmr.data import PeopleConfig, PersonTrack, VideoFrame, open_video, people_of, write_video
 from flowhmr.geometry import axis_angle_from_rotmat, pick
-from flowhmr.networks import Hmr
-from flowhmr.records import Clip, Track
+from flowhmr.networks import ContextHmr, Hmr
+from flowhmr.records import Clip, Track, join_estimates
 from flowhmr.training import estimator_of
 from flowhmr.view import bodies_in_image, draw_body, draw_joints
 
@@ -56,10 +56,10 @@ def run(arguments: Arguments) -> None:
 
 
 def predict(
-    source: Path, tracks: list[PersonTrack], network: Hmr, device: torch.device
+    source: Path, tracks: list[PersonTrack], network: Hmr | ContextHmr, device: torch.device
 ) -> dict[int, Track]:
     """Bodies of each person, frame by frame; needs memory for crops only, not for the video."""
-    size_px = network.config.backbone.size_px
+    size_px = network.size_px
     estimator = estimator_of(network, device, BATCH)
     rows = {t.person: {int(f): i for i, f in enumerate(t.frame_indices)} for t in tracks}
     crops = {t.person: crop_from_box(t.boxes_px, size_px) for t in tracks}
@@ -79,7 +79,11 @@ def predict(
         crop = pick(crops[person], torch.tensor([rows[person][int(i)] for i in indices]))
         clip = Clip(torch.stack([p for _, _, p in seen]), crop, labels=None, flow=None)
         times_s = torch.tensor([t for _, t, _ in seen])
-        results[person] = Track(indices, times_s, crop, estimator(clip))
+        # A network with temporal context must not look across a gap.
+        gaps = (1 + (indices.diff() != 1).nonzero().flatten()).tolist()
+        stretches = torch.arange(len(indices)).tensor_split(gaps)
+        estimate = join_estimates([estimator(pick(clip, rows)) for rows in stretches])
+        results[person] = Track(indices, times_s, crop, estimate)
     return results
 
 

@@ -15,7 +15,7 @@ from flowhmr.body import BodyModel, open_body
 from flowhmr.cli import COMMANDS
 from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
 from flowhmr.losses import NonFiniteLoss
-from flowhmr.networks import BASELINE, Hmr, load_hmr
+from flowhmr.networks import BASELINE, ContextHmr, Hmr, load_network
 from flowhmr.records import Sequence
 
 console = Console(width=110 if not sys.stdout.isatty() else None)
@@ -84,7 +84,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def network_and_body(path: Path | None) -> tuple[Hmr, BodyModel]:
+def network_and_body(path: Path | None) -> tuple[Hmr | ContextHmr, BodyModel]:
     """A network (the shipped one by default) and the body it estimates.
 
     Raises:
@@ -95,7 +95,7 @@ def network_and_body(path: Path | None) -> tuple[Hmr, BodyModel]:
             f"{BASELINE}: got no shipped network in this checkout; expected one; train it with "
             "`flowhmr pretrain` and give it with --network"
         )
-    network, body = load_hmr(path or BASELINE), open_body()
+    network, body = load_network(path or BASELINE), open_body()
     body.check_identity("network", network.body_id)
     return network, body
 

@@ -15,7 +15,6 @@ from flowhmr.cameras import project_weak
 from flowhmr.data import FlowSource, PairConfig, cut_pair, frame_crops
 from flowhmr.evaluation import FlowStudy, Footage, choose_starts, score_flow_quality
 from flowhmr.experiments.lab import Lab, Results
-from flowhmr.experiments.tasks import crop_px
 from flowhmr.flow import estimate_pair, flow_estimator
 from flowhmr.geometry import collate
 from flowhmr.losses import FlowLossConfig
@@ -64,7 +63,7 @@ class StudyFlow:
         videos = lab.video(self.split)
         starts = choose_starts([len(v) for v in videos], max(self.study.gaps), self.pairs, seed)
         footage = [
-            Footage(video, frame_crops(video, crop_px(network)), chosen)
+            Footage(video, frame_crops(video, network.size_px), chosen)
             for video, chosen in zip(videos, starts, strict=True)
             if chosen
         ]
@@ -72,7 +71,7 @@ class StudyFlow:
         flow_between = partial(estimate_pair, flow_estimator(self.flow))
         rows = score_flow_quality(estimator, footage, lab.body, flow_between, self.study)
         video = videos[self.watched]
-        whole = [Footage(video, frame_crops(video, crop_px(network)), None)]
+        whole = [Footage(video, frame_crops(video, network.size_px), None)]
         near = replace(self.study, gaps=(1,), resolutions=("image",))
         shown, *_ = score_flow_quality(estimator, whole, lab.body, flow_between, near)
         return {
@@ -126,7 +125,7 @@ class StudyLoss:
         rows, titles = [], []
         for split in self.splits:
             torch.manual_seed(seed)
-            batches = self._batches(lab, split, source, crop_px(network), seed)
+            batches = self._batches(lab, split, source, network.size_px, seed)
             found = [_look(network, lab, clip, self.noise) for clip in batches]
             results[split] = {k: torch.cat([f[k] for f in found]) for k in found[0]}
             rows.append(_rigidity_row(network, lab, batches[0], self.noise))

@@ -77,7 +77,7 @@ class Pretrain:
             stills = LabelledBatches(
                 store,
                 spec.labelled(self.share),
-                crop_px(network),
+                network.size_px,
                 config.batch,
                 self.augment,
                 seed,
@@ -147,7 +147,7 @@ class Refine:
                 torch.manual_seed(seed)
                 network = ContextHmr(self.context, network)
             config = replace(self.train, seed=seed)
-            size_px = crop_px(network)
+            size_px = network.size_px
             stills = self._stills(lab, size_px, config) if config.batch else None
             pairs = self._pairs(lab, size_px, config) if config.pairs else None
             run = Run(folder, config, self, f"{folder.parent.name}, seed {seed}")
@@ -181,12 +181,6 @@ class Refine:
         )
 
 
-def crop_px(network: Hmr | ContextHmr) -> int:
-    """Width and height of the crops that a network takes."""
-    hmr = network.hmr if isinstance(network, ContextHmr) else network
-    return hmr.config.backbone.size_px
-
-
 def _finish(folder: Path, network: Hmr | ContextHmr, run: Run) -> None:
     notes = {"trained_by": "experiment", **provenance(), **run.cost()}
     save_network(folder / NETWORK, network, notes)
@@ -197,7 +191,7 @@ def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...]) -> Results:
     # As it was saved, also where it has just been trained.
     network = lab.open_network(folder / NETWORK)
     estimator = estimator_of(network, lab.device)
-    size_px = crop_px(network)
+    size_px = network.size_px
     return {s: asdict(lab.score(estimator, s, size_px)) for s in splits}
 
 
@@ -226,7 +220,7 @@ class FitVideos:
     def run(self, lab: Lab, folder: Path, seed: int) -> Results:
         """Fit each clip and score."""
         network = lab.network(self.start, seed)
-        size_px = crop_px(network)
+        size_px = network.size_px
         estimator = estimator_of(network, lab.device)
         source = flow_source(self.config.pairs, self.flow, lab.cache)
         videos = lab.video(self.scored)[: self.clips]

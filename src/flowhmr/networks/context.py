@@ -127,6 +127,11 @@ class ContextHmr(nn.Module):
         return self.hmr.body_id
 
     @property
+    def size_px(self) -> int:
+        """Width and height of the crops that it takes."""
+        return self.hmr.size_px
+
+    @property
     def num_betas(self) -> int:
         """Coefficients of the body's shape."""
         return self.hmr.num_betas

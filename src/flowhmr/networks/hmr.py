@@ -120,6 +120,11 @@ class Hmr(nn.Module):
         extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
         self.regressor = _Regressor(self.backbone.out_features + extra, len(start), config)
 
+    @property
+    def size_px(self) -> int:
+        """Width and height of the crops that it takes."""
+        return self.config.backbone.size_px
+
     def forward(
         self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"], film: Film | None = None
     ) -> HmrOutput:

@@ -87,7 +87,7 @@ def pretrain(
         mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
         network = Hmr(config.network, mean)
     pool = StillPool(config.pool, cache, on_progress=on_pool)
-    size_px = network.config.backbone.size_px
+    size_px = network.size_px
     train_config = config.train
     stills = StillBatches(
         pool, size_px, train_config.batch, config.augment, train_config.seed, train_config.steps

@@ -11,7 +11,7 @@ from flowhmr.body import BodyModel
 from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
 from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
 from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
-from flowhmr.networks import Hmr, save_network
+from flowhmr.networks import ContextConfig, ContextHmr, Hmr, save_network
 from flowhmr.records import Sequence
 from flowhmr.synth import PoolConfig, StillPool
 from flowhmr.training.config import OptimiserConfig, TrainConfig
@@ -63,7 +63,10 @@ class RefineConfig:
     augment: AugmentConfig = AS_TRAINED
     """How they are varied."""
     pairs: PairConfig = FAR_PAIRS
-    """How pairs of video frames are cut."""
+    """How pairs of video frames are cut (their ``context`` follows from the network's)."""
+    context: int = 0
+    """Give the network a temporal context of so many earlier frames (Eq. 5); 0 leaves it as it
+    is. The paper has 1, 2, 4 and 8."""
     flow: str = "dis"
     """Flow estimator: dis, dis:medium, raft, raft:small, raft:large:FILE."""
     train: TrainConfig = REFINE_LOOP
@@ -76,7 +79,7 @@ FIT = RefineConfig(train=FIT_LOOP)
 
 def refine(
     config: RefineConfig,
-    network: Hmr,
+    network: Hmr | ContextHmr,
     body: BodyModel,
     video: list[Sequence],
     folder: Path,
@@ -103,14 +106,18 @@ def refine(
         The network's file in the run folder.
     """
     loop = config.train
-    if not network.config.maps:
+    network = _with_context(network, config)
+    hmr = network.hmr if isinstance(network, ContextHmr) else network
+    if not hmr.config.maps:
         # Nothing to compare with the maps' labels.
         loop = replace(loop, supervised=replace(loop.supervised, heatmaps=0.0, surface=0.0))
-    size_px = network.config.backbone.size_px
+    size_px = network.size_px
     stills = pairs = None
     # The video first: what is wrong with it shows before the stills are rendered.
     if loop.pairs:
-        source = flow_source(config.pairs, config.flow, cache)
+        length = network.config.length if isinstance(network, ContextHmr) else 0
+        cut = replace(config.pairs, context=length)
+        source = flow_source(cut, config.flow, cache)
         pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
     if loop.batch:
         pool = StillPool(config.pool, cache, on_progress=on_pool)
@@ -120,6 +127,19 @@ def refine(
     path = folder / "network.safetensors"
     save_network(path, result, {"trained_by": "refine", **provenance(), **run.cost()})
     return path
+
+
+def _with_context(network: Hmr | ContextHmr, config: RefineConfig) -> Hmr | ContextHmr:
+    if not config.context:
+        return network
+    if isinstance(network, ContextHmr):
+        raise ValueError(
+            f"context: got {config.context} for a network that has a temporal context of "
+            f"{network.config.length} frames already; expected a single-frame network; leave it "
+            "at 0, or start from another network"
+        )
+    torch.manual_seed(config.train.seed)
+    return ContextHmr(ContextConfig(length=config.context), network)
 
 
 def flow_source(pairs: PairConfig, flow: str, cache: Path | None) -> FlowSource:
