@@ -340,7 +340,11 @@ SEARCH: dict[str, dict[str, float]] = {
     },
     "flow 0.3, anchor 100.0": {"flow": 0.3, "anchor": 100.0},
     **{f"texture {w}, anchor 30.0": {"texture": w, "anchor": 30.0} for w in (1.0, 5.0, 25.0)},
-    **{f"keypoints {w}, anchor 3.0": {"keypoints": w, "anchor": 3.0} for w in (5.0, 20.0, 80.0)},
+    **{
+        f"keypoints {w}, anchor {a}": {"keypoints": w, "anchor": a}
+        for w in (5.0, 20.0, 80.0)
+        for a in (3.0, 30.0)
+    },
 }
 _NAMES = {line: "search-" + line.replace(",", "").replace(" ", "-") for line in SEARCH}
 RUNS |= {_NAMES[line]: searched(**weights) for line, weights in SEARCH.items()}

@@ -45,8 +45,8 @@ def baseline(share: float, network: HmrConfig = NETWORK, weights: str = "shipped
 
 
 # Ours: what `flowhmr refine` does, on shorter batches, with the first levels of the backbone kept
-# (a third of the time), and flow only where the network sees the vertex's own part. The weights
-# are not yet those of the search on validation video (`flowhmr experiment weights`).
+# (a third of the time), flow only where the network sees the vertex's own part, and a third of the
+# flow's weight: a converged BL has less to gain (`flowhmr experiment weights`).
 REFINE = RefineConfig()
 FAR_PAIRS = replace(REFINE.pairs, flow_px=128)
 """As far apart as flow holds. The small images have no more to give than 128 px."""
@@ -57,6 +57,7 @@ OURS_LOOP = replace(
     steps=200,
     batch=24,
     pairs=12,
+    flow=FlowWeights(0.03),
     fixed_levels=3,
     on_part_m=0.25,
     precision="bfloat16",
