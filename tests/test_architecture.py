@@ -28,13 +28,17 @@ MAY_IMPORT: dict[str, str] = {
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation"
     ),
     "view": "geometry cameras body raster flow records",
+    "capture": (
+        "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
+        "training view"
+    ),
     "experiments": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
         "training view"
     ),
     "cli": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
-        "training view experiments"
+        "training view capture experiments"
     ),
 }
 """What each room may import from the package, besides itself."""

@@ -16,7 +16,7 @@ from flowhmr.cli.shared import console, device_of, make_folder, network_and_body
 from flowhmr.data import PeopleConfig, PersonTrack, VideoFrame, open_video, people_of, write_video
 from flowhmr.geometry import axis_angle_from_rotmat, pick
 from flowhmr.networks import ContextHmr, Hmr
-from flowhmr.records import Clip, Track, join_estimates
+from flowhmr.records import Clip, Track, gaps_in, join_estimates
 from flowhmr.training import estimator_of
 from flowhmr.view import bodies_in_image, draw_body, draw_joints
 
@@ -80,9 +80,7 @@ def predict(
         clip = Clip(torch.stack([p for _, _, p in seen]), crop, labels=None, flow=None)
         times_s = torch.tensor([t for _, t, _ in seen])
         # A network with temporal context must not look across a gap.
-        gaps = (1 + (indices.diff() != 1).nonzero().flatten()).tolist()
-        stretches = torch.arange(len(indices)).tensor_split(gaps)
-        estimate = join_estimates([estimator(pick(clip, rows)) for rows in stretches])
+        estimate = join_estimates([estimator(pick(clip, rows)) for rows in gaps_in(indices)])
         results[person] = Track(indices, times_s, crop, estimate)
     return results
 

@@ -2,14 +2,18 @@
 
 from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Track, join_estimates
+from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
 
 __all__ = [
     "Before",
     "Clip",
     "Estimate",
     "Labels",
+    "PersonMotion",
+    "SceneMotion",
     "Sequence",
     "TestClip",
     "Track",
+    "gaps_in",
     "join_estimates",
 ]

@@ -1,0 +1,1 @@
+"""From a video to the motion of its people, and out of the program again."""
