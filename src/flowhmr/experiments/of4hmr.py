@@ -200,6 +200,41 @@ UNSUPERVISED = Table(
     ),
 )
 
+RUNS["shipped"] = replace(baseline(0.1), train=replace(baseline(0.1).train, steps=0))
+_ELSEWHERE = {
+    "anchor, no flow": ("domain-anchor", replace(WITHOUT_LABELS, flow=NO_FLOW)),
+    "TP": ("domain-tp", replace(WITHOUT_LABELS, flow=NO_FLOW, texture=TEXTURE)),
+    "OF": ("domain-of", WITHOUT_LABELS),
+    "2D": ("domain-2d", replace(WITHOUT_LABELS, flow=NO_FLOW, keypoints=KEYPOINTS)),
+    "2D+OF": ("domain-2d-of", replace(WITHOUT_LABELS, keypoints=KEYPOINTS)),
+}
+RUNS |= {
+    name: replace(
+        refine(10, loop),
+        start="shipped",
+        detector=DetectorNoise() if loop.keypoints.keypoints2d else None,
+    )
+    for name, loop in _ELSEWHERE.values()
+}
+DOMAIN = Table(
+    name="domain",
+    title="A network that comes from elsewhere, without any labels",
+    reproduces="ours: a network that was trained on the stills of a simpler engine",
+    rows=(
+        Row("shipped network", "no labels", "shipped"),
+        *(Row(line, "no labels", name) for line, (name, _) in _ELSEWHERE.items()),
+    ),
+    minutes=10,
+    metrics=("pa_mpjpe", "mpjpe", "accel_error", "keypoints_px"),
+    claims=(
+        Claim("OF is better than the network as it comes", (("domain-of", "shipped"),)),
+        Claim("OF is better than the anchor without flow", (("domain-of", "domain-anchor"),)),
+        Claim("OF is better than TP", (("domain-of", "domain-tp"),)),
+        Claim("2D+OF is no worse than 2D", (("domain-2d-of", "domain-2d"),), no_worse=True),
+        Claim("OF moves more smoothly", (("domain-of", "shipped"),), "accel_error"),
+    ),
+)
+
 FIT = SequenceFitConfig()
 RUNS |= {
     "fit-none-100": FitVideos("bl-100", replace(FIT, steps=0)),
@@ -389,5 +424,15 @@ for name in ("mobilenetv4", "vit_tiny"):
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (WEIGHTS, LABELS, VIDEO, CONTEXT, UNSUPERVISED, SEQUENCE, PARTS, ESTIMATORS)
+    for table in (
+        WEIGHTS,
+        LABELS,
+        VIDEO,
+        CONTEXT,
+        UNSUPERVISED,
+        DOMAIN,
+        SEQUENCE,
+        PARTS,
+        ESTIMATORS,
+    )
 }
