@@ -1,1 +1,53 @@
 """From a video to the motion of its people, and out of the program again."""
+
+from flowhmr.capture.engine import CaptureConfig, Captured, Progress, capture, evidence_of
+from flowhmr.capture.export import (
+    MotionFileError,
+    load_motion,
+    save_bvh,
+    save_glb,
+    save_json,
+    save_motion,
+)
+from flowhmr.capture.lifting import (
+    LimbFlow,
+    default_camera,
+    lift_track,
+    limb_flows,
+    translation_of,
+)
+from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
+from flowhmr.capture.results import (
+    MEDIAPIPE_33,
+    ForeignTrack,
+    ResultFileError,
+    read_results,
+    to_open_body,
+)
+
+__all__ = [
+    "MEDIAPIPE_33",
+    "CaptureConfig",
+    "Captured",
+    "Evidence",
+    "ForeignTrack",
+    "LimbFlow",
+    "MotionFileError",
+    "Progress",
+    "ResultFileError",
+    "TrackFitConfig",
+    "capture",
+    "default_camera",
+    "evidence_of",
+    "fit_track",
+    "lift_track",
+    "limb_flows",
+    "load_motion",
+    "read_results",
+    "save_bvh",
+    "save_glb",
+    "save_json",
+    "save_motion",
+    "to_open_body",
+    "translation_of",
+]

@@ -9,6 +9,10 @@ COMMANDS = {
         "flowhmr.cli.demo",
         "refine the shipped network on the shipped clip, show what changed",
     ),
+    "capture": (
+        "flowhmr.cli.capture",
+        "the motion of the people in a video, in 3D: BVH, GLB, overlay, report",
+    ),
     "predict": ("flowhmr.cli.predict", "bodies in an image or a video: npz and overlay"),
     "refine": ("flowhmr.cli.refine", "refine a network with unannotated video and labelled stills"),
     "fit": ("flowhmr.cli.fit", "refine a network with unannotated video alone, no labels"),
@@ -21,6 +25,10 @@ COMMANDS = {
         "score networks on synthetic test video or on the flow of a video",
     ),
     "pretrain": ("flowhmr.cli.pretrain", "train a network on synthetic stills"),
+    "lift": (
+        "flowhmr.cli.lift",
+        "train the network that lifts keypoints and flow along a video to 3D",
+    ),
     "experiment": (
         "flowhmr.cli.experiment",
         "reproduce the papers' tables on the built-in benchmark",

@@ -16,7 +16,7 @@ from flowhmr.cameras import Crop, warp_image
 from flowhmr.cli.evaluate import VideoScore, score_benchmark
 from flowhmr.cli.predict import overlay_frames, predict
 from flowhmr.cli.shared import (
-    PoolProgress,
+    StepProgress,
     console,
     default_cache,
     device_of,
@@ -92,7 +92,14 @@ def run(arguments: Arguments) -> None:
     console.print(f"refining it on {len(video)} unannotated clips")
     folder = out / f"run-{int(time.time())}"
     path = refine(
-        arguments.config, network, body, video, folder, arguments.cache, device, PoolProgress()
+        arguments.config,
+        network,
+        body,
+        video,
+        folder,
+        arguments.cache,
+        device,
+        StepProgress("rendering stills"),
     )
     refined = load_hmr(path)
     console.print("scoring the refined network")

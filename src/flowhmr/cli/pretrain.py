@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowhmr.cli.shared import PoolProgress, console, default_cache, device_of, make_folder
+from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.training import PretrainConfig, pretrain
 
 
@@ -25,6 +25,8 @@ def run(arguments: Arguments) -> None:
     """Train and say where the network is."""
     device = device_of(arguments.device)
     make_folder(arguments.run)
-    path = pretrain(arguments.config, arguments.run, arguments.cache, device, PoolProgress())
+    path = pretrain(
+        arguments.config, arguments.run, arguments.cache, device, StepProgress("rendering stills")
+    )
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
     console.print(f"score it with: flowhmr evaluate --network {path}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowhmr.cli.shared import (
-    PoolProgress,
+    StepProgress,
     console,
     default_cache,
     device_of,
@@ -58,7 +58,7 @@ def run(arguments: Arguments) -> None:
     make_folder(arguments.run)
     path = refine(
         arguments.config, network, body, video, arguments.run, arguments.cache, device,
-        PoolProgress(),
+        StepProgress("rendering stills"),
     )  # fmt: skip
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
     console.print(f"score it with: flowhmr evaluate --network {path}")

@@ -15,7 +15,7 @@ from flowhmr.body import BodyModel, open_body
 from flowhmr.cli import COMMANDS
 from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
 from flowhmr.losses import NonFiniteLoss
-from flowhmr.networks import BASELINE, ContextHmr, Hmr, load_network
+from flowhmr.networks import BASELINE, LIFT, ContextHmr, Hmr, Lift, load_lift, load_network
 from flowhmr.records import Sequence
 
 console = Console(width=110 if not sys.stdout.isatty() else None)
@@ -100,6 +100,22 @@ def network_and_body(path: Path | None) -> tuple[Hmr | ContextHmr, BodyModel]:
     return network, body
 
 
+def lift_network(path: Path | None) -> Lift:
+    """A network of keypoint tracks, the shipped one by default.
+
+    Raises:
+        ValueError: not one of our files, or a network of another body.
+    """
+    if path is None and not LIFT.exists():
+        raise ValueError(
+            f"{LIFT}: got no shipped network in this checkout; expected one; train it with "
+            "`flowhmr lift` and give it with --network"
+        )
+    network = load_lift(path or LIFT)
+    open_body().check_identity("network", network.body_id)
+    return network
+
+
 def load_people(
     videos: tuple[Path, ...], people: PeopleConfig, crop_px: int, device: torch.device
 ) -> list[Sequence]:
@@ -112,17 +128,22 @@ def load_people(
     return out
 
 
-class PoolProgress:
-    """A progress bar for the rendering of stills, shown only when there is something to do."""
+class StepProgress:
+    """A progress bar that is shown only when there is something to do.
 
-    def __init__(self) -> None:
+    Args:
+        what: is being done.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.bar: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Told after each chunk."""
         if self.bar is None:
             self.bar = Progress(
-                TextColumn("rendering stills"), BarColumn(), MofNCompleteColumn(),
+                TextColumn(self.what), BarColumn(), MofNCompleteColumn(),
                 TextColumn("left"), TimeRemainingColumn(), console=console,
             )  # fmt: skip
             self.bar.start()
@@ -130,3 +151,4 @@ class PoolProgress:
         self.bar.update(self.task, completed=done)
         if done >= total:
             self.bar.stop()
+            self.bar = None

@@ -11,7 +11,7 @@ from flowhmr.cameras import WeakCamera, between_crops, project_weak
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
 from flowhmr.flow import swap_pair
 from flowhmr.geometry import weighted_mean
-from flowhmr.records import Clip, Estimate, TestClip
+from flowhmr.records import Clip, Estimate, TestClip, TrackLabels
 
 Estimator = Callable[[Clip], Estimate]
 """Takes a clip ``[t]``, gives its bodies and cameras ``[t]``."""
@@ -67,23 +67,40 @@ def score_clip(estimator: Estimator, test: TestClip, body: BodyModel) -> ClipSco
     labels = test.clip.labels
     if labels is None:
         raise ValueError(f"{test.name}: got a clip without labels; expected one with 3D labels")
+    half_px = test.clip.frames.shape[-1] / 2
+    points = labels.keypoints_px / half_px - 1
     estimate = estimator(test.clip)
+    return score_bodies(estimate, TrackLabels(labels.params, points), body, test.name, test.person)
+
+
+@torch.no_grad()
+def score_bodies(
+    estimate: Estimate, labels: TrackLabels, body: BodyModel, name: str, person: str
+) -> ClipScore:
+    """Scores of bodies ``[t]`` along one clip, by `PROTOCOL`.
+
+    Args:
+        estimate: the bodies.
+        labels: the truth.
+        body: whose parameters both are.
+        name, person: of the clip, for tables.
+    """
     mesh, truth = body.mesh(estimate.params), body.mesh(labels.params)
-    size_px = test.clip.frames.shape[-1]
-    seen_px = project_weak(mesh.joints, estimate.camera, size_px)[..., :2]
+    seen_px = project_weak(mesh.joints, estimate.camera, UNIT_PX)[..., :2]
+    points_px = (labels.points + 1) * (UNIT_PX / 2)
     joints_m, target_m = body.keypoints(mesh, H36M_14), body.keypoints(truth, H36M_14)
     hips, target_hips = (j[:, list(ROOT)].mean(1) for j in (joints_m, target_m))
     own = acceleration(joints_m - hips[:, None])
     return ClipScore(
-        name=test.name,
-        person=test.person,
+        name=name,
+        person=person,
         frames=len(joints_m),
         mpjpe=float(mpjpe(joints_m, target_m, ROOT).mean()),
         pa_mpjpe=float(pa_mpjpe(joints_m, target_m).mean()),
         pve=float(pve(mesh.verts, truth.verts, hips, target_hips).mean()),
         accel_error=float(acceleration_error(joints_m, target_m, ROOT).mean()),
         accel=float(own.norm(dim=-1).mean()),
-        keypoints_px=UNIT_PX / size_px * float((seen_px - labels.keypoints_px).norm(dim=-1).mean()),
+        keypoints_px=float((seen_px - points_px).norm(dim=-1).mean()),
     )
 
 

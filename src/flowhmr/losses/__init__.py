@@ -25,6 +25,7 @@ from flowhmr.losses.texture import (
     TextureWeights,
     texture_terms,
 )
+from flowhmr.losses.tracks import TrackTerms, TrackWeights, track_terms
 
 __all__ = [
     "AnchorTerms",
@@ -43,6 +44,8 @@ __all__ = [
     "TextureLossConfig",
     "TextureTerms",
     "TextureWeights",
+    "TrackTerms",
+    "TrackWeights",
     "anchor_terms",
     "flow_terms",
     "heatmap_loss",
@@ -52,5 +55,6 @@ __all__ = [
     "supervised_terms",
     "surface_loss",
     "texture_terms",
+    "track_terms",
     "weigh",
 ]

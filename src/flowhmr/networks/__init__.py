@@ -4,10 +4,13 @@ from flowhmr.networks.architectures import ARCHITECTURES, architecture
 from flowhmr.networks.backbone import Backbone, BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr, ContextNet, context_vectors
 from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
+from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.weights import (
     BASELINE,
+    LIFT,
     NetworkFileError,
     load_hmr,
+    load_lift,
     load_network,
     read_card,
     save_network,
@@ -16,6 +19,7 @@ from flowhmr.networks.weights import (
 __all__ = [
     "ARCHITECTURES",
     "BASELINE",
+    "LIFT",
     "Backbone",
     "BackboneConfig",
     "ContextConfig",
@@ -26,11 +30,14 @@ __all__ = [
     "Hmr",
     "HmrConfig",
     "HmrOutput",
+    "Lift",
+    "LiftConfig",
     "MeanParams",
     "NetworkFileError",
     "architecture",
     "context_vectors",
     "load_hmr",
+    "load_lift",
     "load_network",
     "read_card",
     "save_network",

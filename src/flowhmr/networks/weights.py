@@ -14,12 +14,17 @@ from torch import Tensor
 from flowhmr.networks.backbone import BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
+from flowhmr.networks.lift import Lift, LiftConfig
 
 FORMAT = "flowhmr-hmr-1"
 CONTEXT_FORMAT = "flowhmr-context-1"
+LIFT_FORMAT = "flowhmr-lift-1"
+FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT)
 
 BASELINE = Path(__file__).parent / "assets" / "baseline.safetensors"
-"""The shipped network; its card stands beside it."""
+"""The shipped network of images; its card stands beside it."""
+LIFT = BASELINE.with_name("lift.safetensors")
+"""The shipped network of keypoint tracks."""
 
 
 class NetworkFileError(ValueError):
@@ -27,27 +32,28 @@ class NetworkFileError(ValueError):
 
 
 def save_network(
-    path: Path, network: Hmr | ContextHmr, notes: dict[str, Any], half: bool = False
+    path: Path, network: Hmr | ContextHmr | Lift, notes: dict[str, Any], half: bool = False
 ) -> None:
     """Write weights, architecture and body identity to one file, whole or not at all.
 
     Args:
         path: a ``.safetensors`` file.
-        network: what to save, with temporal context or without.
+        network: what to save.
         notes: JSON-able facts for the card (command, seed, time, hardware ...).
         half: store in half precision (for shipping).
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    hmr = network.hmr if isinstance(network, ContextHmr) else network
-    config = dataclasses.asdict(hmr.config)
-    config["backbone"]["weights"] = ""
+    base = network.hmr if isinstance(network, ContextHmr) else network
+    config = dataclasses.asdict(base.config)
+    if isinstance(base, Hmr):
+        config["backbone"]["weights"] = ""
     metadata = {
-        "format": FORMAT,
+        "format": LIFT_FORMAT if isinstance(base, Lift) else FORMAT,
         "config": json.dumps(config),
-        "body_id": hmr.body_id,
-        "num_betas": str(hmr.num_betas),
+        "body_id": base.body_id,
+        "num_betas": str(base.num_betas),
         "notes": json.dumps(notes),
     }
     if isinstance(network, ContextHmr):
@@ -66,7 +72,8 @@ def save_network(
 def read_card(path: Path) -> dict[str, Any]:
     """The facts stored with a network: architecture, body, notes.
 
-    ``context`` is the architecture of the temporal context, None for a single-frame network.
+    ``format`` says what kind of network it is; ``context`` is the architecture of the temporal
+    context, None where there is none.
 
     Raises:
         NetworkFileError: not one of our files.
@@ -84,14 +91,15 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{path}: got a file that is not safetensors, or is cut off ({error}); expected a "
             "network saved by `flowhmr pretrain` or `flowhmr refine`; download or train it again"
         ) from error
-    if metadata.get("format") not in (FORMAT, CONTEXT_FORMAT):
+    if metadata.get("format") not in FORMATS:
         raise NetworkFileError(
-            f"{path}: got format {metadata.get('format')!r}; expected {FORMAT!r} or "
-            f"{CONTEXT_FORMAT!r}; this safetensors file holds something else"
+            f"{path}: got format {metadata.get('format')!r}; expected one of "
+            f"{', '.join(FORMATS)}; this safetensors file holds something else"
         )
     with_context = metadata["format"] == CONTEXT_FORMAT
     try:
         return {
+            "format": metadata["format"],
             "config": json.loads(metadata["config"]),
             "body_id": metadata["body_id"],
             "num_betas": int(metadata["num_betas"]),
@@ -122,19 +130,51 @@ def load_hmr(path: Path) -> Hmr:
 
 
 def load_network(path: Path) -> Hmr | ContextHmr:
-    """A network from its file, with temporal context or without; evaluation mode, on the CPU.
+    """A network of images from its file, with temporal context or without; evaluation mode, CPU.
 
     Raises:
-        NetworkFileError: the file is not ours, is damaged, or does not fit its own architecture.
+        NetworkFileError: the file is not ours, is damaged, does not fit its own architecture, or
+            holds another kind of network.
     """
+    network = _load(path)
+    if isinstance(network, Lift):
+        raise NetworkFileError(
+            f"{path}: got a network of keypoint tracks; expected one of images; give it to "
+            "`flowhmr capture`, or read it with load_lift"
+        )
+    return network
+
+
+def load_lift(path: Path) -> Lift:
+    """A network of keypoint tracks from its file, in evaluation mode on the CPU.
+
+    Raises:
+        NetworkFileError: as `load_network`.
+    """
+    network = _load(path)
+    if not isinstance(network, Lift):
+        raise NetworkFileError(
+            f"{path}: got a network of images; expected one of keypoint tracks; train one with "
+            "`flowhmr lift`"
+        )
+    return network
+
+
+def _load(path: Path) -> Hmr | ContextHmr | Lift:
     card = read_card(path)
     config, context = card["config"], card["context"]
-    mean = torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]
+    mean = MeanParams(
+        torch.eye(3).expand(24, 3, 3), torch.zeros(card["num_betas"]), card["body_id"]
+    )
     try:
-        architecture = HmrConfig(**{**config, "backbone": BackboneConfig(**config["backbone"])})
-        network = Hmr(architecture, MeanParams(*mean))
-        if context is not None:
-            network = ContextHmr(ContextConfig(**context), network)
+        if card["format"] == LIFT_FORMAT:
+            dilations = tuple(config["dilations"])
+            network = Lift(LiftConfig(**{**config, "dilations": dilations}), mean)
+        else:
+            backbone = BackboneConfig(**config["backbone"])
+            network = Hmr(HmrConfig(**{**config, "backbone": backbone}), mean)
+            if context is not None:
+                network = ContextHmr(ContextConfig(**context), network)
     except (KeyError, TypeError, ValueError) as error:
         raise NetworkFileError(
             f"{path}: got an architecture that cannot be built ({error}); expected one of this "

@@ -3,6 +3,7 @@
 from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Track, join_estimates
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
+from flowhmr.records.track_input import TrackClip, TrackInput, TrackLabels
 
 __all__ = [
     "Before",
@@ -14,6 +15,9 @@ __all__ = [
     "Sequence",
     "TestClip",
     "Track",
+    "TrackClip",
+    "TrackInput",
+    "TrackLabels",
     "gaps_in",
     "join_estimates",
 ]

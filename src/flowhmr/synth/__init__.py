@@ -32,6 +32,7 @@ from flowhmr.synth.synthmotion import (
     load_split,
     split_spec,
 )
+from flowhmr.synth.tracks import SynthTrack, TrackConfig, synth_track
 from flowhmr.synth.truth import SynthClip, synth_clip
 
 __all__ = [
@@ -61,6 +62,8 @@ __all__ = [
     "SynthClip",
     "SynthClips",
     "SynthConfig",
+    "SynthTrack",
+    "TrackConfig",
     "compress",
     "detected_joints",
     "export_shards",
@@ -77,5 +80,6 @@ __all__ = [
     "set_stage",
     "split_spec",
     "synth_clip",
+    "synth_track",
     "write_whole",
 ]

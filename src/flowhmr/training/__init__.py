@@ -1,6 +1,13 @@
 """Training: one loop for pre-training, refinement and fitting; run folders; checkpoints."""
 
-from flowhmr.training.config import OptimiserConfig, TrainConfig
+from flowhmr.training.config import LoopConfig, OptimiserConfig, TrainConfig
+from flowhmr.training.lift import (
+    LiftLoopConfig,
+    LiftTrainingConfig,
+    pretrain_lift,
+    score_lift,
+    train_lift,
+)
 from flowhmr.training.loop import colour_noise, estimator_of, train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
@@ -22,6 +29,9 @@ __all__ = [
     "FIT",
     "CheckpointError",
     "FlowLinks",
+    "LiftLoopConfig",
+    "LiftTrainingConfig",
+    "LoopConfig",
     "OptimiserConfig",
     "PretrainConfig",
     "RefineConfig",
@@ -37,11 +47,14 @@ __all__ = [
     "flow_disagreement",
     "flow_source",
     "pretrain",
+    "pretrain_lift",
     "provenance",
     "refine",
+    "score_lift",
     "sequence_links",
     "surface_of",
     "surface_weights",
     "train",
+    "train_lift",
     "video_terms",
 ]

@@ -35,20 +35,36 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One run of the training loop."""
+class LoopConfig:
+    """What all training loops have in common."""
 
     steps: int = 1000
     """Updates of the weights."""
     batch: int = 64
-    """Labelled crops per step; 0 trains without labels."""
-    pairs: int = 0
-    """Pairs (or windows, ``PairConfig.frames``) of unannotated video per step; 0 trains without
-    video."""
+    """Labelled crops (or clips) per step; 0 trains without labels."""
     seed: int = 0
     """Of everything that is drawn."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Learning rate and its course."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's forward pass; losses are always float32."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    workers: int = 1
+    """Processes that prepare batches."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints: at most this much is lost when the run is killed."""
+    log_every: int = 20
+    """Steps between rows of losses.csv."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(LoopConfig):
+    """One run of the training loop."""
+
+    pairs: int = 0
+    """Pairs (or windows, ``PairConfig.frames``) of unannotated video per step; 0 trains without
+    video."""
     supervised: SupervisedWeights = field(default_factory=SupervisedWeights)
     """Weights of the labelled loss."""
     supervised_scale: float = 1.0
@@ -86,16 +102,6 @@ class TrainConfig:
     take most of the time, and change least."""
     colour_noise: float = 0.4
     """Each frame of a pair gets its own per-channel factor U(1 - x, 1 + x) before the network."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the network's forward pass; losses are always float32."""
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice."""
-    workers: int = 1
-    """Processes that prepare batches."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints: at most this much is lost when the run is killed."""
-    log_every: int = 20
-    """Steps between rows of losses.csv."""
 
     def __post_init__(self) -> None:
         if self.teacher == "average" and not self.optimiser.average:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple
+from typing import Any
 
 import cv2
 import torch
@@ -16,7 +17,7 @@ from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import Objective, PredictedMaps, anchor_terms, supervised_terms, weigh
 from flowhmr.networks import ContextHmr, Hmr
 from flowhmr.records import Clip, Estimate, join_estimates
-from flowhmr.training.config import TrainConfig
+from flowhmr.training.config import LoopConfig, TrainConfig
 from flowhmr.training.run import Run
 from flowhmr.training.state import TrainState
 from flowhmr.training.video import estimate_video, surface_weights, video_losses
@@ -121,7 +122,7 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def batches(dataset: Dataset, start: int, config: TrainConfig) -> Iterator[Clip]:
+def batches(dataset: Dataset, start: int, config: LoopConfig) -> Iterator[Any]:
     """Batch ``start`` and those after it, prepared ahead by worker processes."""
     rest = Subset(dataset, range(start, config.steps))
     loader = DataLoader(

@@ -22,8 +22,8 @@ from rich.progress import (
 )
 
 import flowhmr
-from flowhmr.training.config import TrainConfig
-from flowhmr.training.state import TrainState
+from flowhmr.training.config import LoopConfig
+from flowhmr.training.state import LoopState
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
         title: shown beside the progress bar.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, command: Any, title: str = "training"):
+    def __init__(self, folder: Path, config: LoopConfig, command: Any, title: str = "training"):
         self.folder, self.config, self.title = folder, config, title
         self._mean: dict[str, list[float]] = {}
         self._began = time.monotonic()
@@ -53,7 +53,7 @@ class Run:
         """Where the run's state is kept."""
         return self.folder / "checkpoint.safetensors"
 
-    def resume(self, state: TrainState) -> int:
+    def resume(self, state: LoopState) -> int:
         """Load the checkpoint, if there is one; returns the first step to do."""
         if not self.checkpoint.exists():
             (self.folder / "losses.csv").unlink(missing_ok=True)
@@ -83,7 +83,7 @@ class Run:
                 bar.advance(self._task)
         self.draw()
 
-    def log(self, step: int, values: dict[str, float], state: TrainState) -> None:
+    def log(self, step: int, values: dict[str, float], state: LoopState) -> None:
         """Note a step's values; write a row and a checkpoint when they are due."""
         for name, value in values.items():
             self._mean.setdefault(name, []).append(value)
@@ -106,7 +106,7 @@ class Run:
         """The curves of ``losses.csv`` as a picture."""
         return draw_losses(self.folder / "losses.csv")
 
-    def _save(self, state: TrainState, step: int) -> None:
+    def _save(self, state: LoopState, step: int) -> None:
         temporary = self.folder / f".checkpoint.{os.getpid()}"
         try:
             state.save(temporary, step)

@@ -3,48 +3,60 @@
 import copy
 import json
 import math
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowhmr.networks import ContextHmr, Hmr, HmrOutput
-from flowhmr.training.config import TrainConfig
+from flowhmr.training.config import LoopConfig, TrainConfig
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be continued from."""
 
 
-class TrainState:
+N = TypeVar("N", bound=nn.Module)
+
+
+class LoopState(Generic[N]):
     """Network, optimiser, moving average and random state of a run.
 
     Args:
         config: the run's.
         network: where to start; copied.
         device: where to compute.
+        fixed: says which parameters of the copy stay as they are.
     """
 
-    def __init__(self, config: TrainConfig, network: Hmr | ContextHmr, device: torch.device):
+    def __init__(
+        self,
+        config: LoopConfig,
+        network: N,
+        device: torch.device,
+        fixed: Callable[[N], Iterable[nn.Parameter]] = lambda network: (),
+    ):
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
-        self.initial = copy.deepcopy(network).to(device).eval().requires_grad_(False)
         self.network = copy.deepcopy(network).to(device).train().requires_grad_(True)
-        hmr = self.network.hmr if isinstance(self.network, ContextHmr) else self.network
-        for parameter in hmr.backbone.early(config.fixed_levels):
+        for parameter in fixed(self.network):
             parameter.requires_grad_(False)
-        self.average = copy.deepcopy(self.initial) if config.optimiser.average else None
+        self.average = self._frozen(network) if config.optimiser.average else None
         self.parameters = {k: p for k, p in self.network.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
         )
+
+    def _frozen(self, network: N) -> N:
+        return copy.deepcopy(network).to(self.device).eval().requires_grad_(False)
 
     def begin_step(self, step: int) -> None:
         """Set the learning rate and the random state of a step."""
@@ -79,22 +91,18 @@ class TrainState:
                     else:
                         mean.copy_(now)
 
-    def teacher(self, frames: Tensor) -> HmrOutput:
-        """What the anchor holds the video's estimates to."""
-        average = self.average if self.config.teacher == "average" else None
-        return (self.initial if average is None else average)(frames)
-
-    def result(self) -> Hmr | ContextHmr:
+    def result(self) -> N:
         """The network to use, in evaluation mode on the CPU."""
         chosen = self.average if self.average is not None else self.network
         return copy.deepcopy(chosen).cpu().eval().requires_grad_(True)
 
     def save(self, path: Path, step: int) -> None:
         """Write everything; ``step`` updates are done."""
-        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"initial/{k}": v for k, v in self.initial.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
+        tensors = {
+            f"{part}/{k}": v
+            for part, module in self._modules().items()
+            for k, v in module.state_dict().items()
+        }
         for name, parameter in self.parameters.items():
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser/{name}/{key}"] = value
@@ -119,7 +127,7 @@ class TrainState:
             ) from error
         step = int(metadata["step"])
         # A setting younger than the checkpoint: its default is what was done before there was one.
-        then = _plain(TrainConfig()) | json.loads(metadata["config"])
+        then = _plain(type(self.config)()) | json.loads(metadata["config"])
         now = _plain(self.config)
         if step <= min(_falls_from(then), _falls_from(now)):
             # Up to here the learning rate has been the same whatever the length.
@@ -145,16 +153,43 @@ class TrainState:
                 }
         return step
 
-    def _modules(self) -> dict[str, Hmr | ContextHmr]:
-        modules = {"network": self.network, "initial": self.initial}
+    def _modules(self) -> dict[str, N]:
+        modules = {"network": self.network}
         return modules if self.average is None else modules | {"average": self.average}
+
+
+class TrainState(LoopState[Hmr | ContextHmr]):
+    """The state of a run that has a teacher: the initial network, or the moving average.
+
+    Args:
+        config: the run's.
+        network: where to start; copied.
+        device: where to compute.
+    """
+
+    def __init__(self, config: TrainConfig, network: Hmr | ContextHmr, device: torch.device):
+        def fixed(copied: Hmr | ContextHmr) -> Iterable[nn.Parameter]:
+            hmr = copied.hmr if isinstance(copied, ContextHmr) else copied
+            return hmr.backbone.early(config.fixed_levels)
+
+        super().__init__(config, network, device, fixed)
+        self.initial = self._frozen(network)
+        self._from_average = config.teacher == "average"
+
+    def teacher(self, frames: Tensor) -> HmrOutput:
+        """What the anchor holds the video's estimates to."""
+        average = self.average if self._from_average else None
+        return (self.initial if average is None else average)(frames)
+
+    def _modules(self) -> dict[str, Hmr | ContextHmr]:
+        return super()._modules() | {"initial": self.initial}
 
 
 # Settings that do not change what is computed.
 _MAY_CHANGE = ("threads", "workers", "checkpoint_every", "log_every")
 
 
-def _plain(config: TrainConfig) -> dict[str, Any]:
+def _plain(config: LoopConfig) -> dict[str, Any]:
     """As it comes back from a checkpoint."""
     return json.loads(json.dumps(asdict(config)))
 
@@ -164,7 +199,7 @@ def _falls_from(config: dict[str, Any]) -> int:
     return config["steps"] - config["optimiser"]["decay"]
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: LoopConfig, step: int) -> float:
     """The learning rate of a step: linear warm-up, constant, then 1 - sqrt down to zero.
 
     The shape of the fall is that of Hägele et al., 2024 (arXiv 2405.18392): most of it comes early.

@@ -37,7 +37,7 @@ def draw_body(
     image: UInt8[np.ndarray, "h w 3"],
     verts_px: Float[Tensor, "v 3"],
     faces: Int[Tensor, "f 3"],
-    rgb: tuple[int, int, int] = BODY_RGB,
+    rgb: tuple[int, ...] = BODY_RGB,
     opacity: float = 0.75,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image with a shaded body over it; a body outside the image changes nothing."""

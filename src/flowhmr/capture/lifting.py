@@ -1,0 +1,187 @@
+"""From keypoint tracks and a video to bodies in metres: flow at the limbs, the network."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flowhmr.body import BodyModel, BodyParams
+from flowhmr.cameras import Crop, PerspectiveCamera, WeakCamera, crop_from_box, warp_image
+from flowhmr.data import LIMB_POINTS, PersonTrack, VideoFrame, crops_along, limb_points, track_input
+from flowhmr.flow import FlowEstimator, estimate_pair, sample_masked_flow
+from flowhmr.geometry import collate, map_tensors, to_device
+from flowhmr.networks import Lift
+from flowhmr.records import Estimate, PersonMotion, gaps_in
+
+FLOW_PX = 224
+"""Width and height of the window in which flow is estimated."""
+FPS = 30.0
+"""Frames per second of the tracks that the network was trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class LimbFlow:
+    """The flow around a person's limbs along a video."""
+
+    flow_px: Float[Tensor, "n p 3"]
+    """For each of the person's frames: flow at `flowhmr.data.limb_points` until the next frame of
+    the video, pixels of the image, and 1 where it is known; zeros elsewhere."""
+
+
+def limb_flows(
+    video: Iterable[VideoFrame],
+    tracks: list[PersonTrack],
+    estimator: FlowEstimator,
+    on_frame: Callable[[int], None] | None = None,
+) -> list[LimbFlow]:
+    """Flow around the limbs of several people, in one pass over the video.
+
+    Args:
+        video: its frames, in order.
+        tracks: people with keypoints.
+        estimator: of the flow.
+        on_frame: told the number of each frame that was read.
+
+    Raises:
+        ValueError: a track without keypoints.
+    """
+    rows = [{int(f): r for r, f in enumerate(track.frame_indices)} for track in tracks]
+    found = [torch.zeros(len(track.frame_indices), LIMB_POINTS, 3) for track in tracks]
+    before: VideoFrame | None = None
+    for frame in video:
+        if before is not None and frame.index == before.index + 1:
+            for track, row, flow_px in zip(tracks, rows, found, strict=True):
+                if before.index in row and frame.index in row:
+                    pair = [row[before.index], row[frame.index]]
+                    flow_px[pair[0]] = _one(track, pair, before, frame, estimator)
+        before = frame
+        if on_frame is not None:
+            on_frame(frame.index)
+    return [LimbFlow(flow_px) for flow_px in found]
+
+
+def _one(
+    track: PersonTrack,
+    rows: list[int],
+    before: VideoFrame,
+    after: VideoFrame,
+    estimator: FlowEstimator,
+) -> Float[Tensor, "p 3"]:
+    if track.keypoints_px is None:
+        raise ValueError(
+            f"person {track.person}: got a track without keypoints; expected some; give "
+            "--people.keypoints or a detector"
+        )
+    crops = crop_from_box(track.boxes_px[rows], FLOW_PX)
+    points_px, known = limb_points(track.keypoints_px[rows[0]], crops.side_px[0])
+    if not bool(known.any()):
+        return torch.zeros(LIMB_POINTS, 3)
+    still = torch.zeros(())
+    window = Crop(crops.centre_px.mean(0), crops.side_px.amax(), still, still, FLOW_PX)
+    flow = estimate_pair(
+        estimator, warp_image(before.image, window), warp_image(after.image, window)
+    )
+    there, trusted = sample_masked_flow(
+        flow.forward[None], flow.forward_valid[None], window.to_crop(points_px)[None]
+    )
+    # Of the window's pixels, back to those of the image.
+    moved_px = there[0] * (window.side_px / FLOW_PX)
+    trusted = trusted[0] & known
+    moved_px = torch.where(trusted[:, None], moved_px, torch.zeros_like(moved_px))
+    return torch.cat([moved_px, trusted[:, None].to(moved_px.dtype)], -1)
+
+
+@torch.no_grad()
+def lift_track(
+    network: Lift,
+    track: PersonTrack,
+    limbs: LimbFlow,
+    camera: PerspectiveCamera,
+    fps: float,
+    body: BodyModel,
+) -> PersonMotion:
+    """One person's motion before the camera, stretch by stretch of consecutive frames.
+
+    The shape is the mean over all frames, weighted by how many keypoints were seen.
+
+    Args:
+        network: lifts; in evaluation mode, on any device.
+        track: with keypoints.
+        limbs: flow along the same frames.
+        camera: of the video, pixels of the image.
+        fps: frames per second of the video; the network knows 30, its flow is scaled to that.
+        body: the body that the network estimates.
+    """
+    body.check_identity("network", network.body_id)
+    assert track.keypoints_px is not None
+    device = next(network.parameters()).device
+    parts: list[Estimate] = []
+    crops: list[Crop] = []
+    kept: list[Tensor] = []
+    for rows in gaps_in(track.frame_indices):
+        keypoints_px = track.keypoints_px[rows]
+        if not bool((keypoints_px[..., 2] >= 0.3).any()):
+            continue
+        crop = crops_along(keypoints_px)
+        flow_px = limbs.flow_px[rows] * torch.tensor([fps / FPS, fps / FPS, 1.0])
+        told = track_input(keypoints_px, crop, flow_px, camera)
+        found = network(to_device(collate([told]), device))
+        parts.append(map_tensors(found, lambda t: t[0].cpu()))
+        crops.append(crop)
+        kept.append(rows)
+    if not parts:
+        raise ValueError(
+            f"person {track.person}: got no frame with confident keypoints; expected some; drop "
+            "this person"
+        )
+    rows = torch.cat(kept)
+    rotmats = torch.cat([p.params.rotmats for p in parts])
+    weight = track.keypoints_px[rows][..., 2].sum(-1, keepdim=True).clamp(min=1e-3)
+    betas = torch.cat([p.params.betas for p in parts])
+    betas = ((betas * weight).sum(0) / weight.sum()).expand(len(rows), -1).contiguous()
+    translation_m = torch.cat(
+        [translation_of(p.camera, crop, camera) for p, crop in zip(parts, crops, strict=True)]
+    )
+    return PersonMotion(
+        track.person,
+        track.frame_indices[rows],
+        BodyParams(rotmats, betas, body.body_id),
+        translation_m,
+        track.confidence[rows],
+    )
+
+
+def translation_of(
+    weak: WeakCamera, crops: Crop, camera: PerspectiveCamera
+) -> Float[Tensor, "t 3"]:
+    """Where bodies stand before the whole image's camera, metres.
+
+    At the body's depth a metre is as large in the image as in the crop, and its origin falls on the
+    same pixel.
+
+    Args:
+        weak: cameras ``[t]`` of the crops.
+        crops: upright.
+        camera: of the image, the same for all frames or ``[t]``.
+    """
+    half_px = crops.side_px / 2
+    depth_m = camera.focal_px / (half_px * weak.scale).clamp(min=1e-6)
+    seen_px = crops.centre_px + half_px[:, None] * weak.shift
+    away = (seen_px - camera.centre_px) / camera.focal_px[..., None]
+    return torch.cat([away * depth_m[:, None], depth_m[:, None]], -1)
+
+
+def default_camera(size_px: tuple[int, int], focal_px: float = 0.0) -> PerspectiveCamera:
+    """The camera of a video that does not say which it was.
+
+    Args:
+        size_px: width and height of the images.
+        focal_px: focal length, if it is known; 0 takes the images' diagonal (a field of view of 53
+            degrees across it), which is near what phones have.
+    """
+    width, height = size_px
+    focal = focal_px or float(np.hypot(width, height))
+    return PerspectiveCamera(torch.tensor(focal), torch.tensor([width / 2, height / 2]))

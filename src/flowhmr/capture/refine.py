@@ -1,0 +1,275 @@
+"""Refinement of a person's motion over the whole track: keypoints, flow, smoothness, one shape.
+
+The bodies themselves are moved, not a network (of4hmr, appendix G.2), in metres before the video's
+camera. Keypoints and flow are compared at the joints and along the bones: no mesh is made, and a
+second of video takes a tenth of a second.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import cast
+
+import roma
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flowhmr.body import COCO_17, SMPL_24, BodyModel, BodyParams
+from flowhmr.cameras import PerspectiveCamera
+from flowhmr.data import ACROSS, ALONG, BONES
+from flowhmr.geometry import pick, rotmat_from_axis_angle
+from flowhmr.records import PersonMotion, gaps_in
+
+LIMBS = [name for name in COCO_17.names if name in SMPL_24.names]
+"""COCO's keypoints that are joints of the body's chain: all but the face's."""
+
+
+@dataclass(frozen=True)
+class TrackFitConfig:
+    """What a motion is fitted to, and how. Each residual counts as a square up to its unit, then
+    linearly; weights are of means over frames."""
+
+    steps: int = 100
+    """Updates; 0 leaves the motion as it is."""
+    pose_rate: float = 0.02
+    """Adam's first step of the joints' turns, radians; all rates fall to zero along a cosine."""
+    shape_rate: float = 0.01
+    """Adam's first step of the betas."""
+    translation_rate: float = 0.01
+    """Adam's first step of the translation, metres."""
+    keypoints: float = 10.0
+    """Weight of detected keypoints."""
+    keypoint_unit: float = 0.015
+    """Share of the person's crop."""
+    flow: float = 3.0
+    """Weight of the flow along the bones."""
+    flow_unit: float = 0.004
+    """Share of the person's crop."""
+    prior: float = 100.0
+    """Pull of each joint's turn to the network's, per radian squared."""
+    depth: float = 20.0
+    """Pull of the distance to the network's, per squared share of it."""
+    shape: float = 0.05
+    """Pull of the betas to the network's."""
+    smooth: float = 2.0
+    """Weight of the joints' accelerations before the camera."""
+    smooth_unit: float = 0.01
+    """Metres per frame squared: a stamp stays a stamp."""
+    window: int = 256
+    """Frames that are fitted at a time; bounds the memory."""
+    overlap: int = 32
+    """Frames that neighbouring windows share, where the motion goes over from one to the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the picture says of a person, for each frame of a motion."""
+
+    keypoints_px: Float[Tensor, "t 17 3"]
+    """Pixels of the image and confidence; zeros where missing."""
+    limb_flow_px: Float[Tensor, "t p 3"]
+    """Flow at the limbs' points until the next frame of the video, and 1 where known."""
+    side_px: Float[Tensor, "t"]
+    """Width of the person's crop."""
+
+    def apart_px(
+        self, joints_cam: Float[Tensor, "t 24 3"], camera: PerspectiveCamera
+    ) -> Float[Tensor, "t"]:
+        """Mean distance of the limbs' joints from their keypoints, pixels of a crop of 224.
+
+        NaN in frames without keypoints.
+        """
+        seen = self.keypoints_px[:, _LIMB_KEYPOINTS]
+        points_px = camera.project(joints_cam)[:, _LIMB_JOINTS, :2]
+        off = (points_px - seen[..., :2]).norm(dim=-1) * (224 / self.side_px)[:, None]
+        return _mean_where(off, seen[..., 2] > 0)
+
+    def flow_apart_px(
+        self, joints_cam: Float[Tensor, "t 24 3"], camera: PerspectiveCamera
+    ) -> Float[Tensor, "t"]:
+        """Mean distance of the bones' motion from the flow, pixels of a crop of 224.
+
+        NaN in frames without flow, such as the last.
+        """
+        moved_px = _bone_flow(camera.project(joints_cam)[..., :2])
+        flow = self.limb_flow_px[:-1]
+        off = (moved_px - flow[..., :2]).norm(dim=-1) * (224 / self.side_px[:-1])[:, None]
+        last = off.new_full((1,), torch.nan)
+        return torch.cat([_mean_where(off, flow[..., 2] > 0), last])
+
+
+def fit_track(
+    motion: PersonMotion,
+    evidence: Evidence,
+    camera: PerspectiveCamera,
+    body: BodyModel,
+    config: TrackFitConfig,
+) -> PersonMotion:
+    """The motion, moved until it agrees with the picture.
+
+    The shape is fitted where the picture says most; it is the same all along. Frames that do not
+    follow each other are neither compared nor smoothed across.
+
+    Args:
+        motion: the network's.
+        evidence: of the same frames.
+        camera: of the video, the same in all frames.
+        body: whose parameters the motion has.
+        config: terms and weights.
+    """
+    body.check_identity("motion", motion.params.body_id)
+    if not config.steps:
+        return motion
+    windows = [w for rows in gaps_in(motion.frame_indices) for w in _windows(rows, config)]
+    told = [float(evidence.keypoints_px[rows][..., 2].sum()) for rows in windows]
+    order = sorted(range(len(windows)), key=lambda k: -told[k])
+    betas = motion.params.betas[0]
+    fitted: dict[int, tuple[Tensor, Tensor]] = {}
+    for number, k in enumerate(order):
+        rows = windows[k]
+        rotmats, translation_m, betas = _fit_window(
+            motion, betas, pick(evidence, rows), rows, camera, body, config, number == 0
+        )
+        fitted[k] = rotmats, translation_m
+    rotmats, translation_m = _joined(motion, windows, fitted)
+    shape = betas.expand(len(motion), -1).contiguous()
+    params = BodyParams(rotmats, shape, motion.params.body_id)
+    return replace(motion, params=params, translation_m=translation_m)
+
+
+def _windows(rows: Tensor, config: TrackFitConfig) -> list[Tensor]:
+    """Overlapping windows of consecutive rows, none much shorter than the others."""
+    step = config.window - config.overlap
+    count = max(1, math.ceil((len(rows) - config.overlap) / step))
+    length = min(len(rows), math.ceil((len(rows) - config.overlap) / count) + config.overlap)
+    starts = torch.linspace(0, len(rows) - length, count).round().long().tolist()
+    return [rows[s : s + length] for s in starts]
+
+
+def _fit_window(
+    motion: PersonMotion,
+    betas: Float[Tensor, "k"],
+    evidence: Evidence,
+    rows: Tensor,
+    camera: PerspectiveCamera,
+    body: BodyModel,
+    config: TrackFitConfig,
+    shape_too: bool,
+) -> tuple[Float[Tensor, "t 24 3 3"], Float[Tensor, "t 3"], Float[Tensor, "k"]]:
+    start, first_m = motion.params.rotmats[rows], motion.translation_m[rows]
+    turn = torch.zeros(*start.shape[:2], 3, requires_grad=True)
+    shift = torch.zeros_like(first_m, requires_grad=True)
+    grow = torch.zeros_like(betas, requires_grad=True)
+    groups = [
+        {"params": [turn], "lr": config.pose_rate},
+        {"params": [shift], "lr": config.translation_rate},
+        {"params": [grow], "lr": config.shape_rate * shape_too},
+    ]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    course = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    for _ in range(config.steps):
+        rotmats, where_m = start @ rotmat_from_axis_angle(turn), (first_m + shift)[:, None]
+        joints_cam = _joints(body, rotmats, betas + grow) + where_m
+        total = _disagreement(joints_cam, evidence, camera, config)
+        if config.smooth and len(rows) > 2:
+            # Small bodies move less: that must not shrink them.
+            still = joints_cam
+            if shape_too:
+                still = _joints(body, rotmats, betas + grow.detach()) + where_m
+            bend = still[:-2] - 2 * still[1:-1] + still[2:]
+            total = total + config.smooth * robust(bend / config.smooth_unit).mean()
+        total = total + config.prior * turn.square().sum(-1).mean()
+        total = total + config.depth * (shift[:, 2] / first_m[:, 2]).square().mean()
+        total = total + config.shape * grow.square().sum()
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        course.step()
+    with torch.no_grad():
+        rotmats = start @ rotmat_from_axis_angle(turn)
+        return rotmats, first_m + shift.detach(), betas + grow.detach()
+
+
+def _joints(
+    body: BodyModel, rotmats: Float[Tensor, "t 24 3 3"], betas: Float[Tensor, "k"]
+) -> Float[Tensor, "t 24 3"]:
+    return body.joints(BodyParams(rotmats, betas.expand(len(rotmats), -1), body.body_id))
+
+
+_LIMB_JOINTS = list(SMPL_24.indices_of(LIMBS))
+_LIMB_KEYPOINTS = list(COCO_17.indices_of(LIMBS))
+_BONE_JOINTS = [
+    [SMPL_24.index(COCO_17.names[end]) for end in bone] for bone in BONES
+]  # fmt: skip
+
+
+def _disagreement(
+    joints_cam: Float[Tensor, "t 24 3"],
+    evidence: Evidence,
+    camera: PerspectiveCamera,
+    config: TrackFitConfig,
+) -> Float[Tensor, ""]:
+    points_px = camera.project(joints_cam)[..., :2]
+    side_px = evidence.side_px[:, None, None]
+    seen = evidence.keypoints_px[:, _LIMB_KEYPOINTS]
+    off = (points_px[:, _LIMB_JOINTS] - seen[..., :2]) / (config.keypoint_unit * side_px)
+    total = config.keypoints * (robust(off) * seen[..., 2]).mean()
+    if config.flow and len(points_px) > 1:
+        flow = evidence.limb_flow_px[:-1]
+        off = (_bone_flow(points_px) - flow[..., :2]) / (config.flow_unit * side_px[:-1])
+        total = total + config.flow * (robust(off) * flow[..., 2]).mean()
+    return total
+
+
+def _mean_where(values: Float[Tensor, "t n"], known: Bool[Tensor, "t n"]) -> Float[Tensor, "t"]:
+    """NaN where nothing is known."""
+    return torch.where(known, values, torch.nan).nanmean(-1)
+
+
+def _bone_flow(points_px: Float[Tensor, "t 24 2"]) -> Float[Tensor, "t2 p 2"]:
+    """How the limbs' points move from frame to frame with the bones that they lie on."""
+    moved_px = (points_px[1:] - points_px[:-1])[:, _BONE_JOINTS]
+    start, end = moved_px[:, :, 0, None], moved_px[:, :, 1, None]
+    along = start + moved_px.new_tensor(ALONG)[:, None] * (end - start)
+    # Both sides of a bone move as the bone: what its turn about itself adds is left out.
+    return along[..., None, :].expand(*along.shape[:-1], len(ACROSS), 2).flatten(1, 3)
+
+
+def robust(off: Float[Tensor, "*b c"]) -> Float[Tensor, "*b"]:
+    """Half the square of short residuals' lengths, the length of long ones (Charbonnier)."""
+    return torch.sqrt(1 + off.square().sum(-1)) - 1
+
+
+def _joined(
+    motion: PersonMotion, windows: list[Tensor], fitted: dict[int, tuple[Tensor, Tensor]]
+) -> tuple[Float[Tensor, "t 24 3 3"], Float[Tensor, "t 3"]]:
+    """Windows put together; where they overlap, from one to the other in a straight line."""
+    rotmats = torch.zeros_like(motion.params.rotmats)
+    translation_m = torch.zeros_like(motion.translation_m)
+    weight = torch.zeros(len(motion))
+    shared = _times_covered(len(motion), windows)
+    for k, rows in enumerate(windows):
+        share = _share(rows, shared)
+        rotmats[rows] += share[:, None, None, None] * fitted[k][0]
+        translation_m[rows] += share[:, None] * fitted[k][1]
+        weight[rows] += share
+    mean = rotmats / weight[:, None, None, None]
+    # Where there is one window only, its own rotations, to the bit.
+    alone = (shared == 1)[:, None, None, None]
+    nearest = cast(Tensor, roma.special_procrustes(mean))
+    return torch.where(alone, mean, nearest), translation_m / weight[:, None]
+
+
+def _times_covered(frames: int, windows: list[Tensor]) -> Tensor:
+    covered = torch.zeros(frames)
+    for rows in windows:
+        covered[rows] += 1
+    return covered
+
+
+def _share(rows: Tensor, covered: Float[Tensor, "t"]) -> Float[Tensor, "n"]:
+    """1 where a window is alone, falling towards its ends where it is not."""
+    several: Bool[Tensor, "n"] = covered[rows] > 1
+    n = len(rows)
+    from_ends = torch.minimum(torch.arange(n) + 1, torch.arange(n, 0, -1)).float()
+    return torch.where(several, from_ends, torch.ones(n))

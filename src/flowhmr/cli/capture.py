@@ -1,0 +1,135 @@
+"""The motion of the people in a video, in 3D: npz, JSON, BVH, GLB, overlay and a report."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flowhmr.body import BodyModel, open_body
+from flowhmr.capture import (
+    CaptureConfig,
+    Captured,
+    capture,
+    save_bvh,
+    save_glb,
+    save_json,
+    save_motion,
+)
+from flowhmr.cli.shared import console, device_of, lift_network, make_folder
+from flowhmr.data import open_video, write_video
+from flowhmr.records import PersonMotion, SceneMotion
+from flowhmr.view import ReportParts, SceneOverlay, Timeline, write_report
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of ``flowhmr capture``."""
+
+    source: tyro.conf.Positional[Path]
+    """Video, image, or folder of images."""
+    out: Path = Path("out/capture")
+    """Folder for what is found."""
+    config: CaptureConfig = field(default_factory=CaptureConfig)
+    """People, camera, refinement."""
+    network: Path | None = None
+    """Network that lifts keypoints and flow; the shipped one by default."""
+    skeleton: bool = False
+    """Draw joints instead of bodies."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+
+
+def run(arguments: Arguments) -> None:
+    """Capture, then write everything."""
+    device = device_of(arguments.device)
+    network, body = lift_network(arguments.network), open_body()
+    network = network.to(device).eval()
+    make_folder(arguments.out)
+    with _Stages() as stages:
+        found = capture(arguments.source, arguments.config, network, body, device, stages)
+        scene, seconds = found.scene, dict(found.seconds)
+        began = time.perf_counter()
+        overlay = arguments.out / "overlay.mp4"
+        write_video(overlay, _drawn(arguments, scene, body, stages), scene.fps)
+        seconds["overlay"] = time.perf_counter() - began
+    written = [save_motion(arguments.out / "motion.npz", scene, body)]
+    written.append(save_json(arguments.out / "motion.json", scene, body))
+    written += [
+        save_bvh(arguments.out / f"person-{person.person}.bvh", person, scene, body)
+        for person in scene.people
+    ]
+    written.append(save_glb(arguments.out / "motion.glb", scene, body))
+    parts = ReportParts(
+        title=f"Motion of {arguments.source.name}",
+        timelines=[line for person in scene.people for line in timelines(person, found, body)],
+        settings={"source": str(arguments.source), **asdict(arguments.config)},
+        timings=seconds,
+        video=overlay,
+    )
+    report = write_report(arguments.out / "report.html", scene, body, parts)
+    frames, total = len(scene.times_s), sum(seconds.values())
+    for stage, spent in seconds.items():
+        console.print(f"{stage:>16}: {spent:6.1f} s, {frames / max(spent, 1e-9):6.1f} frames/s")
+    console.print(f"{'all':>16}: {total:6.1f} s, {frames / max(total, 1e-9):6.1f} frames/s")
+    console.print(f"people:  {', '.join(f'{p.person} ({len(p)} frames)' for p in scene.people)}")
+    console.print("motion:  " + ", ".join(str(path) for path in written))
+    console.print(f"overlay: {overlay}\nreport:  {report}")
+
+
+def timelines(person: PersonMotion, found: Captured, body: BodyModel) -> list[Timeline]:
+    """Curves of one person: confidence, speed, how far joints are from the keypoints."""
+    fps = found.scene.fps
+    joints_cam = body.joints(person.params) + person.translation_m[:, None]
+    steps_m = joints_cam.diff(dim=0).norm(dim=-1).mean(-1)
+    follows = person.frame_indices.diff() == 1
+    speed = torch.cat(
+        [torch.where(follows, steps_m * fps, torch.nan), steps_m.new_full((1,), torch.nan)]
+    )
+    return [
+        Timeline(person.person, "Confidence", "", person.confidence, (0.0, 1.0)),
+        Timeline(person.person, "Speed", "m/s", speed),
+        Timeline(
+            person.person, "Off the keypoints", "px of 224",
+            found.evidence[person.person].apart_px(joints_cam, found.scene.camera),
+        ),
+        Timeline(
+            person.person, "Off the flow", "px of 224",
+            found.evidence[person.person].flow_apart_px(joints_cam, found.scene.camera),
+        ),
+    ]  # fmt: skip
+
+
+def _drawn(
+    arguments: Arguments, scene: SceneMotion, body: BodyModel, stages: "_Stages"
+) -> Iterator[np.ndarray]:
+    overlay = SceneOverlay(scene, body, arguments.skeleton)
+    with open_video(arguments.source) as video:
+        for frame in video:
+            yield overlay(frame.image, frame.index)
+            stages("overlay", frame.index + 1, len(scene.times_s))
+
+
+class _Stages:
+    """One progress bar a stage."""
+
+    def __enter__(self) -> "_Stages":
+        self._bar = Progress(
+            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=console,
+        )  # fmt: skip
+        self._tasks: dict = {}
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total)
+        self._bar.update(self._tasks[stage], completed=done, total=total)

@@ -1,0 +1,191 @@
+"""From tracks to bodies in metres: where they stand, flow at the limbs, gaps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from flowhmr.body import COCO_17, BodyIdentityError, open_body
+from flowhmr.cameras import PerspectiveCamera, WeakCamera, crop_from_box, project_weak
+from flowhmr.capture import default_camera, lift_track, limb_flows, translation_of
+from flowhmr.capture.lifting import LimbFlow
+from flowhmr.data import LIMB_POINTS, PersonTrack, VideoFrame, track_input
+from flowhmr.data.boxes import boxes_from_keypoints
+from flowhmr.flow import FunctionFlow, flow_estimator
+from flowhmr.networks import Lift, LiftConfig, MeanParams
+from flowhmr.synth import mean_rotmats
+
+SIZE = (320, 240)
+
+
+@pytest.fixture(scope="module")
+def body():
+    return open_body()
+
+
+@pytest.fixture(scope="module")
+def network(body) -> Lift:
+    torch.manual_seed(0)
+    mean = MeanParams(mean_rotmats(), torch.zeros(10), body.body_id)
+    lift = Lift(LiftConfig(width=16, dilations=(1, 2)), mean)
+    # A fresh network says the same of everybody.
+    torch.nn.init.normal_(lift.frame.weight, std=0.3)
+    torch.nn.init.normal_(lift.shape.weight, std=0.3)
+    return lift.eval()
+
+
+def standing(frames: list[int], seed: int = 0, shift_px: float = 3.0) -> PersonTrack:
+    """Somebody upright, about 150 px tall, who moves to the right."""
+    heights = {
+        "nose": 40, "eye": 37, "ear": 40, "shoulder": 65, "elbow": 95, "wrist": 120, "hip": 120,
+        "knee": 155, "ankle": 190,
+    }  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.zeros(len(frames), 17, 3)
+    for row, frame in enumerate(frames):
+        for k, name in enumerate(COCO_17.names):
+            side = {"l": 12.0, "r": -12.0}.get(name[0], 0.0) * ("_" in name)
+            x = 100 + side + shift_px * frame
+            points[row, k] = torch.tensor([x, heights[name.split("_")[-1]], 0.9])
+    points[..., :2] += torch.randn(points[..., :2].shape, generator=generator)
+    boxes_px = boxes_from_keypoints(points)
+    sure = torch.full((len(frames),), 0.9)
+    return PersonTrack(0, torch.tensor(frames), boxes_px, sure, points)
+
+
+def nothing(track: PersonTrack) -> LimbFlow:
+    return LimbFlow(torch.zeros(len(track.frame_indices), LIMB_POINTS, 3))
+
+
+def test_a_body_stands_where_its_crop_shows_it():
+    """At the depth of its origin the image's camera and the crop's say the same."""
+    boxes_px = torch.tensor([[40.0, 30.0, 60.0, 150.0], [220.0, 60.0, 70.0, 90.0]])
+    crops = crop_from_box(boxes_px, 224)
+    weak = WeakCamera(torch.tensor([[0.8, 0.1, -0.2], [1.1, -0.05, 0.3]]))
+    camera = PerspectiveCamera(torch.tensor(400.0), torch.tensor([160.0, 120.0]))
+    translation_m = translation_of(weak, crops, camera)
+    flat_m = torch.tensor([[0.0, 0.0, 0.0], [0.3, -0.5, 0.0]]).expand(2, -1, -1)
+    ours_px = camera.project(flat_m + translation_m[:, None])[..., :2]
+    theirs_px = crops.to_image(project_weak(flat_m, weak, 224)[..., :2])
+    assert_close(ours_px, theirs_px, atol=1e-3, rtol=0)
+
+
+def test_the_default_camera_sees_53_degrees_across_the_diagonal():
+    camera = default_camera((1280, 720))
+    assert_close(camera.centre_px, torch.tensor([640.0, 360.0]))
+    diagonal = np.hypot(1280, 720)
+    across = 2 * np.degrees(np.arctan(diagonal / 2 / float(camera.focal_px)))
+    assert across == pytest.approx(53.13, abs=0.01)
+    assert float(default_camera((1280, 720), 900.0).focal_px) == 900.0
+
+
+def frames_of(count: int, step_px: tuple[int, int]) -> list[VideoFrame]:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 255, (SIZE[1] // 4 + 40, SIZE[0] // 4 + 40, 3), dtype=np.uint8)
+    wide = wide.repeat(4, 0).repeat(4, 1)
+    out = []
+    for k in range(count):
+        x, y = 60 - k * step_px[0], 60 - k * step_px[1]
+        out.append(VideoFrame(k, k / 30, wide[y : y + SIZE[1], x : x + SIZE[0]].copy()))
+    return out
+
+
+def test_flow_at_the_limbs_is_that_of_the_image():
+    track = standing([0, 1, 2], shift_px=4.0)
+    (limbs,) = limb_flows(frames_of(3, (4, -2)), [track], flow_estimator("dis"))
+    known = limbs.flow_px[..., 2] > 0
+    assert known[:2].float().mean() > 0.8
+    assert not known[2].any(), "there is no next frame"
+    assert_close(
+        limbs.flow_px[known][:, :2].median(0).values, torch.tensor([4.0, -2.0]), atol=0.3, rtol=0
+    )
+    assert not limbs.flow_px[~known].any()
+
+
+def test_flow_is_read_only_between_neighbours_and_for_those_who_are_there():
+    asked = []
+
+    def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        asked.append(1)
+        return np.zeros((*a.shape[:2], 2), np.float32)
+
+    tracks = [standing([0, 1, 4]), replace(standing([3, 4]), person=1)]
+    found = limb_flows(frames_of(6, (0, 0)), tracks, FunctionFlow(flow, "none"))
+    assert len(asked) == 2 * 2, "frames 0 to 1 of the one, 3 to 4 of the other; both ways"
+    assert [f.flow_px[..., 2].any(-1).tolist() for f in found] == [
+        [True, False, False],
+        [True, False],
+    ]
+
+
+def test_people_without_keypoints_are_named():
+    track = replace(standing([0, 1]), keypoints_px=None, person=7)
+    with pytest.raises(ValueError, match=r"person 7: got a track without keypoints; expected"):
+        limb_flows(frames_of(2, (0, 0)), [track], flow_estimator("dis"))
+
+
+def test_each_stretch_is_lifted_by_itself(network, body):
+    camera = default_camera(SIZE)
+    whole = standing([0, 1, 2, 3, 10, 11, 12])
+    motion = lift_track(network, whole, nothing(whole), camera, 30.0, body)
+    assert motion.frame_indices.tolist() == [0, 1, 2, 3, 10, 11, 12]
+    assert torch.equal(motion.params.betas, motion.params.betas[:1].expand(7, -1))
+    first = PersonTrack(
+        0, whole.frame_indices[:4], whole.boxes_px[:4], whole.confidence[:4],
+        None if whole.keypoints_px is None else whole.keypoints_px[:4],
+    )  # fmt: skip
+    alone = lift_track(network, first, nothing(first), camera, 30.0, body)
+    assert_close(motion.params.rotmats[:4], alone.params.rotmats)
+    assert_close(motion.translation_m[:4], alone.translation_m)
+    assert bool((motion.translation_m[:, 2] > 0).all())
+
+
+def test_flow_counts_as_it_would_at_thirty_frames_a_second(network, body):
+    camera, track = default_camera(SIZE), standing(list(range(6)))
+    flow = torch.zeros(6, LIMB_POINTS, 3)
+    flow[:-1, :, 0], flow[:-1, :, 2] = 2.0, 1.0
+    slow = lift_track(network, track, LimbFlow(flow), camera, 30.0, body)
+    halved = flow * torch.tensor([0.5, 0.5, 1.0])
+    fast = lift_track(network, track, LimbFlow(halved), camera, 60.0, body)
+    assert_close(slow.params.rotmats, fast.params.rotmats)
+    still = lift_track(network, track, nothing(track), camera, 30.0, body)
+    assert float((slow.params.rotmats - still.params.rotmats).abs().max()) > 1e-3
+
+
+def test_frames_without_keypoints_are_bridged_and_a_stretch_of_them_is_left_out(network, body):
+    camera, track = default_camera(SIZE), standing([0, 1, 2, 3, 20, 21])
+    keypoints_px = track.keypoints_px
+    assert keypoints_px is not None
+    blind = keypoints_px.clone()
+    blind[2] = 0
+    blind[4:] = 0
+    motion = lift_track(
+        network, replace(track, keypoints_px=blind), nothing(track), camera, 30.0, body
+    )
+    assert motion.frame_indices.tolist() == [0, 1, 2, 3]
+    assert bool(motion.translation_m.isfinite().all())
+    with pytest.raises(ValueError, match=r"person 0: got no frame with confident keypoints"):
+        lift_track(
+            network, replace(track, keypoints_px=0 * blind), nothing(track), camera, 30.0, body
+        )
+
+
+def test_a_network_of_another_body_is_refused(network, body):
+    track = standing([0, 1])
+    other = Lift(network.config, MeanParams(mean_rotmats(), torch.zeros(10), "another"))
+    with pytest.raises(BodyIdentityError):
+        lift_track(other, track, nothing(track), default_camera(SIZE), 30.0, body)
+
+
+def test_what_the_network_is_told_follows_the_camera():
+    track = standing([0, 1])
+    assert track.keypoints_px is not None
+    crops = crop_from_box(track.boxes_px, 224)
+    near = track_input(track.keypoints_px, crops, nothing(track).flow_px, default_camera(SIZE))
+    far = track_input(
+        track.keypoints_px, crops, nothing(track).flow_px, default_camera(SIZE, 4000.0)
+    )
+    assert torch.equal(near.keypoints, far.keypoints)
+    assert_close(near.view / far.view, torch.full_like(near.view, 10.0), atol=1e-3, rtol=1e-3)

@@ -1,0 +1,104 @@
+"""``flowhmr capture`` from end to end: an untrained network on a few frames of the shipped clip."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flowhmr.body import open_body
+from flowhmr.capture import load_motion
+from flowhmr.data import open_video, read_boxes, write_boxes
+from flowhmr.networks import Lift, LiftConfig, MeanParams, save_network
+from flowhmr.synth import mean_rotmats, read_bvh
+
+FRAMES = 9
+
+
+@pytest.fixture(scope="module")
+def lift(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    mean = MeanParams(mean_rotmats(), torch.zeros(10), open_body().body_id)
+    path = tmp_path_factory.mktemp("lift") / "lift.safetensors"
+    save_network(path, Lift(LiftConfig(width=16, dilations=(1, 2)), mean), {})
+    return path
+
+
+def people(boxes: Path) -> tuple[str | Path, ...]:
+    return ("--config.people.detector", "", "--config.people.boxes", boxes)
+
+
+@pytest.mark.slow
+def test_everything_is_written(flowhmr, clip, boxes, lift):
+    answer = flowhmr(
+        "capture", clip, *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "3",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    names = {p.name for p in Path("found").iterdir()}
+    assert names == {
+        "motion.npz", "motion.json", "motion.glb", "person-0.bvh", "overlay.mp4", "report.html",
+    }  # fmt: skip
+    scene = load_motion(Path("found/motion.npz"))
+    assert [len(person) for person in scene.people] == [FRAMES]
+    assert scene.fps == pytest.approx(30, abs=0.1)
+    with open_video(clip) as video:
+        assert scene.size_px == video.size_px
+    assert len(json.loads(Path("found/motion.json").read_text())["people"]) == 1
+    assert len(read_bvh(Path("found/person-0.bvh")).rotmats) == FRAMES
+    page = Path("found/report.html").read_text()
+    assert "Off the flow" in page
+    assert "pose_rate" in page
+    for stage in ("finding people", "flow", "network", "refinement", "overlay", "all"):
+        assert f"{stage}:" in answer.out, stage
+
+    # The body is where the person is: even an untrained network knows the crop.
+    (given,) = read_boxes(boxes)
+    person = scene.people[0]
+    root_px = scene.camera.project(person.translation_m[:, None])[:, 0, :2]
+    middle_px = given.boxes_px[:FRAMES, :2] + given.boxes_px[:FRAMES, 2:] / 2
+    assert float((root_px - middle_px).norm(dim=-1).max()) < 0.3 * float(given.boxes_px[0, 3])
+
+    with open_video(Path("found/overlay.mp4")) as drawn, open_video(clip) as plain:
+        changed = [np.abs(a.image.astype(int) - b.image).max() for a, b in zip(drawn, plain)]
+    assert len(changed) == FRAMES
+    assert min(changed) > 60
+
+
+@pytest.mark.slow
+def test_a_person_who_leaves_and_a_skeleton(flowhmr, clip, boxes, lift):
+    (given,) = read_boxes(boxes)
+    keypoints_px = given.keypoints_px
+    assert keypoints_px is not None
+    rows = torch.tensor([0, 1, 2])
+    short = replace(
+        given, frame_indices=given.frame_indices[rows], boxes_px=given.boxes_px[rows],
+        confidence=given.confidence[rows], keypoints_px=keypoints_px[rows],
+    )  # fmt: skip
+    write_boxes(Path("short.npz"), [short])
+    answer = flowhmr(
+        "capture", clip, *people(Path("short.npz")), "--network", lift, "--out", "found",
+        "--skeleton", "--config.fit.steps", "0",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    assert "people:  0 (3 frames)" in answer.out
+    with open_video(Path("found/overlay.mp4")) as drawn:
+        assert sum(1 for _ in drawn) == FRAMES
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_is_said(flowhmr, clip, boxes, lift, network):
+    (given,) = read_boxes(boxes)
+    write_boxes(Path("plain.json"), [replace(given, keypoints_px=None)])
+    answer = flowhmr("capture", clip, *people(Path("plain.json")), "--network", lift)
+    assert answer.status == 1
+    assert "got people without keypoints; expected keypoints" in answer.err
+    answer = flowhmr("capture", clip, *people(boxes), "--network", network)
+    assert answer.status == 1
+    assert "got a network of images; expected one of keypoint tracks" in answer.err
+    answer = flowhmr("capture", "nowhere.mp4", *people(boxes), "--network", lift)
+    assert answer.status == 1
+    assert "nowhere.mp4" in answer.err
+    assert not Path("out/capture/motion.npz").exists()

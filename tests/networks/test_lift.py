@@ -1,0 +1,258 @@
+"""Lift: what a frame's body depends on, and what it does not; files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.testing import assert_close
+
+from flowhmr.geometry import detach, map_tensors, pick, rotmat_from_axis_angle
+from flowhmr.networks import (
+    BackboneConfig,
+    Hmr,
+    HmrConfig,
+    Lift,
+    LiftConfig,
+    MeanParams,
+    NetworkFileError,
+    load_hmr,
+    load_lift,
+    load_network,
+    read_card,
+    save_network,
+)
+from flowhmr.records import Estimate, TrackInput
+
+TINY = LiftConfig(width=16, dilations=(1, 2))
+FRAMES, REACH, POINTS = 12, 3, 60
+
+
+def mean_params() -> MeanParams:
+    torch.manual_seed(0)
+    return MeanParams(rotmat_from_axis_angle(torch.randn(24, 3)), torch.randn(10), "body:x")
+
+
+def network(config: LiftConfig = TINY, strength: float = 50.0) -> Lift:
+    """With heads so strong that what a frame is told shows in its body."""
+    mean = mean_params()
+    torch.manual_seed(1)
+    made = Lift(config, mean).eval()
+    with torch.no_grad():
+        made.frame.weight.mul_(strength)
+        made.shape.weight.mul_(strength)
+    return made
+
+
+def track(batch: int = 2, frames: int = FRAMES, seed: int = 0) -> TrackInput:
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(batch, frames, *shape, generator=generator)
+
+    return TrackInput(noise(17, 3), 0.05 * noise(POINTS, 3), noise(3), torch.ones(batch, frames))
+
+
+def change(estimate: Estimate, other: Estimate) -> dict[str, Tensor]:
+    """Largest change in each frame, ``[b t]``."""
+    estimate, other = detach(estimate), detach(other)
+    return {
+        "pose": (estimate.params.rotmats - other.params.rotmats).abs().amax((-3, -2, -1)),
+        "camera": (estimate.camera.params - other.camera.params).abs().amax(-1),
+        "shape": (estimate.params.betas - other.params.betas).abs().amax(-1),
+    }
+
+
+def test_estimates_are_bodies():
+    estimate = network()(track())
+    rotmats = estimate.params.rotmats
+    assert rotmats.shape == (2, FRAMES, 24, 3, 3)
+    assert_close(rotmats @ rotmats.mT, torch.eye(3).expand_as(rotmats), atol=1e-5, rtol=0)
+    assert_close(torch.linalg.det(rotmats), torch.ones(2, FRAMES, 24))
+    assert estimate.params.betas.shape == (2, FRAMES, 10)
+    assert estimate.camera.params.shape == (2, FRAMES, 3)
+    assert estimate.params.body_id == "body:x"
+    assert network()(track(frames=1)).params.rotmats.shape[1] == 1
+
+
+def test_starts_at_the_mean():
+    mean = mean_params()
+    estimate = Lift(TINY, mean)(track())
+    assert (estimate.params.rotmats - mean.rotmats).abs().max() < 0.2
+    assert (estimate.params.betas - mean.betas).abs().max() < 0.2
+    assert (estimate.camera.params - torch.tensor([0.9, 0, 0])).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("part", ["keypoints", "flow", "view", "present"])
+def test_a_frame_is_felt_as_far_as_the_dilations_reach(part):
+    net, clip = network(), track()
+    before = net(clip)
+    for frame in (0, 5, FRAMES - 1):
+        values = getattr(clip, part).clone()
+        values[0, frame] = 1 - values[0, frame]
+        diff = change(net(replace(clip, **{part: values})), before)
+        near = (torch.arange(FRAMES) - frame).abs() <= REACH
+        for name in ("pose", "camera"):
+            assert (diff[name][0, near] > 1e-4).all(), (name, frame)
+            assert (diff[name][0, ~near] < 1e-6).all(), (name, frame)
+            assert (diff[name][1] < 1e-6).all()
+        # The shape is that of the whole clip.
+        assert (diff["shape"][0] > 1e-5).all()
+        assert (diff["shape"][1] < 1e-6).all()
+
+
+def test_what_comes_before_and_after_is_told_apart():
+    net, clip = network(), track()
+    backwards = map_tensors(net(map_tensors(clip, lambda t: t.flip(1))), lambda t: t.flip(1))
+    assert (change(backwards, net(clip))["pose"] > 1e-3).all()
+
+
+def test_a_batch_is_its_clips():
+    net, clip = network(), track(3)
+    together = net(clip)
+    for i in range(3):
+        alone = net(pick(clip, torch.tensor([i])))
+        for found in change(pick(together, torch.tensor([i])), alone).values():
+            assert (found < 1e-5).all()
+
+
+@pytest.mark.parametrize(("ignored", "seen"), [("keypoints", "flow"), ("flow", "keypoints")])
+def test_what_is_not_looked_at_does_not_count(ignored, seen):
+    net, clip = network(replace(TINY, **{ignored: False})), track()
+    before = net(clip)
+    blind = change(net(replace(clip, **{ignored: 3 * getattr(clip, ignored) + 1})), before)
+    assert all(float(v.max()) == 0 for v in blind.values())
+    felt = change(net(replace(clip, **{seen: 3 * getattr(clip, seen) + 1})), before)
+    assert all(float(v.min()) > 1e-4 for v in felt.values())
+
+
+def test_a_clip_has_one_shape():
+    betas = network()(track()).params.betas
+    assert torch.equal(betas, betas[:, :1].expand_as(betas))
+    assert (betas[0] - betas[1]).abs().max() > 1e-3
+
+
+def test_frames_without_the_person_do_not_count_for_the_shape():
+    """Seen without the blocks, which carry what is in a frame to its neighbours."""
+    net, clip = network(replace(TINY, dilations=())), track()
+    present = torch.ones(2, FRAMES)
+    present[:, 3:6] = 0
+    clip = replace(clip, present=present)
+    keypoints = clip.keypoints.clone()
+    keypoints[:, 3:6] += 1
+    diff = change(net(replace(clip, keypoints=keypoints)), net(clip))
+    assert (diff["pose"][:, 3:6] > 1e-3).all()
+    assert (diff["shape"] < 1e-6).all()
+    nobody = net(replace(clip, present=torch.zeros(2, FRAMES)))
+    assert nobody.params.betas.isfinite().all()
+    assert nobody.params.rotmats.isfinite().all()
+
+
+def test_gradients_reach_every_weight():
+    net, clip = network().train(), track()
+    estimate = net(clip)
+    generator = torch.Generator().manual_seed(5)
+    found = (estimate.params.rotmats, estimate.params.betas, estimate.camera.params)
+    sum((v * torch.randn(v.shape, generator=generator)).sum() for v in found).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+    inputs = net.read[0].weight.grad.abs().amax(0)
+    assert inputs.shape == (17 * 3 + POINTS * 3 + 3 + 1,)
+    assert (inputs > 0).all()
+
+
+def test_half_the_precision_is_nearly_the_same():
+    net, clip = network(strength=1.0), track()
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = map_tensors(net(clip), Tensor.float)
+    diff = change(coarse, net(clip))
+    assert all(float(v.max()) < 0.02 for v in diff.values())
+    rotmats = coarse.params.rotmats
+    assert_close(rotmats @ rotmats.mT, torch.eye(3).expand_as(rotmats), atol=1e-4, rtol=0)
+
+
+# --- files
+
+
+@pytest.mark.parametrize("dilations", [(1, 2), ()])
+def test_a_file_gives_the_network_back(tmp_path, dilations):
+    config = replace(TINY, dilations=dilations, flow=False)
+    net, path = network(config), tmp_path / "net.safetensors"
+    save_network(path, net, {"seed": 3})
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+    loaded = load_lift(path)
+    assert loaded.config == config
+    assert (loaded.body_id, loaded.num_betas) == ("body:x", 10)
+    assert not loaded.training
+    assert all(float(v.max()) == 0 for v in change(loaded(track()), net(track())).values())
+    card = read_card(path)
+    assert card["notes"] == {"seed": 3}
+    assert card["format"] == "flowhmr-lift-1"
+    assert card["context"] is None
+
+
+def test_half_precision_halves_the_file(tmp_path):
+    net = network(LiftConfig(width=64), strength=1.0)
+    save_network(tmp_path / "full.safetensors", net, {})
+    save_network(tmp_path / "half.safetensors", net, {}, half=True)
+    sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("half", "full")]
+    assert sizes[0] < 0.55 * sizes[1]
+    loaded = load_lift(tmp_path / "half.safetensors")
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    assert all(float(v.max()) < 0.01 for v in change(loaded(track()), net(track())).values())
+
+
+def test_networks_of_images_and_of_tracks_are_told_apart(tmp_path):
+    of_tracks, of_images = tmp_path / "tracks.safetensors", tmp_path / "images.safetensors"
+    save_network(of_tracks, network(), {})
+    backbone = BackboneConfig("mobilenetv3_small_050", size_px=32)
+    save_network(of_images, Hmr(HmrConfig(backbone, hidden=16), mean_params()), {})
+    for load in (load_network, load_hmr):
+        with pytest.raises(NetworkFileError, match=r"got a network of keypoint tracks; expected"):
+            load(of_tracks)
+    with pytest.raises(NetworkFileError, match=r"got a network of images; expected .*flowhmr lift"):
+        load_lift(of_images)
+    assert read_card(of_images)["format"] != read_card(of_tracks)["format"]
+    assert isinstance(load_network(of_images), Hmr)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 8}, "do not fit the architecture"),
+        ({"dilations": [1]}, "do not fit the architecture"),
+        ({"dilations": None}, "cannot be built"),
+        ({"dilations": 3}, "cannot be built"),
+        ({"layers": 3}, "cannot be built"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(tmp_path, changed, message):
+    path = tmp_path / "net.safetensors"
+    save_network(path, network(), {})
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    config = json.loads(metadata["config"]) | changed
+    config = {k: v for k, v in config.items() if v is not None}
+    save_file(load_file(path), path, metadata | {"config": json.dumps(config)})
+    with pytest.raises(NetworkFileError, match=message):
+        load_lift(path)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path, net = tmp_path / "net.safetensors", network()
+    with pytest.raises(NetworkFileError, match="no such file"):
+        load_lift(path)
+    save_network(path, net, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(NetworkFileError, match="cut off"):
+        load_lift(path)
+    with torch.no_grad():
+        net.frame.bias[0] = torch.nan
+    save_network(path, net, {})
+    with pytest.raises(NetworkFileError, match=r"NaN or infinity in frame.bias"):
+        load_lift(path)
