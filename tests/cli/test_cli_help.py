@@ -83,4 +83,4 @@ def test_fit_has_defaults_of_its_own(flowhmr):
         name: text.split("--config.train.batch INT")[1].split("default:")[1].split(")")[0]
         for name, text in helps.items()
     }
-    assert batch == {"refine": " 32", "fit": " 0"}
+    assert {name: int(text) for name, text in batch.items()} == {"refine": 32, "fit": 0}

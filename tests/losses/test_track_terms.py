@@ -61,7 +61,7 @@ def test_the_truth_costs_nothing_but_the_cameras_regulariser():
     [
         ("points", {"points": 0.5}),
         ("far", {"points": FAR}),
-        ("pose", {"pose": 1 / 9}),
+        ("pose", {"pose": 4 / 9}),
         ("shape", {"shape": 0.25}),
         ("camera", {"camera": 1.0}),
         ("joints", {"joints": 0.1 * 22 / 24}),
@@ -75,7 +75,7 @@ def test_each_term_sees_its_own_error_only(changed, cost):
         labels = replace(labels, points=labels.points - (0.5 if changed == "points" else 9.0))
     if changed == "pose":
         rotmats = estimate.params.rotmats.clone()
-        rotmats[..., 0] += torch.tensor([1.0, 0.0, 0.0])
+        rotmats[..., 0] += torch.tensor([2.0, 0.0, 0.0])
         labels = replace(labels, params=replace(estimate.params, rotmats=rotmats))
     if changed == "shape":
         betas = estimate.params.betas - 0.5

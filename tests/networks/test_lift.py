@@ -161,6 +161,7 @@ def test_gradients_reach_every_weight():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
+    assert (net.frame.weight.grad.abs().amax(1) > 0).all(), "all joints, and the camera"
     inputs = net.read[0].weight.grad.abs().amax(0)
     assert inputs.shape == (17 * 3 + POINTS * 3 + 3 + 1,)
     assert (inputs > 0).all()

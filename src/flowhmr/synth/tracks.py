@@ -37,8 +37,8 @@ class TrackConfig:
     """Width and height of the image, and of the flow's map."""
     motion: MotionConfig = field(default_factory=lambda: MotionConfig(lively=2))
     """How people move."""
-    shot: ShotConfig = field(default_factory=ShotConfig)
-    """How they are filmed."""
+    shot: ShotConfig = field(default_factory=lambda: ShotConfig(close=0.12))
+    """How they are filmed; more often from close by than in the clips."""
     occluder: float = 0.3
     """Share of tracks in which something hides a part of the person."""
 
