@@ -538,6 +538,21 @@ def test_the_view_is_that_of_the_tracks_camera(store):
     assert torch.equal(unsure.keypoints, clip.input.keypoints)
 
 
+def test_errors_are_shares_of_the_persons_crop(store):
+    """Of 1.2 times the larger side of the person's box, as `crop_from_box` cuts it."""
+    noisy = replace(SURE, noise=(0.01, 0.01), reports_all=1.0)
+    off = []
+    for track in range(3):
+        seen = window(store, track, 2, detector=noisy).input
+        row = {k: v[track][2 : 2 + WINDOW] for k, v in store.tables.items() if k != "betas"}
+        places = seen.view[:, None, :2] + seen.view[:, None, 2:] * seen.keypoints[..., :2]
+        places_px = places * row["focal_px"][:, None, None] + row["centre_px"][:, None]
+        side_px = 1.2 * row["boxes_px"][:, 2:].amax(-1)
+        error = (places_px - row["keypoints_px"]) / side_px[:, None, None]
+        off.append(error[row["visible"] & (seen.keypoints[..., 2] > 0)])
+    assert torch.cat(off).std() == pytest.approx(0.01, rel=0.15)
+
+
 def test_flow_is_what_was_read_beside_the_limbs(store, monkeypatch):
     monkeypatch.setattr(store_module, "READ_AT", 0.0)
     drawn = synth_track(TRACKS, 1, store.body)
