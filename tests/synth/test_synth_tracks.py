@@ -83,7 +83,7 @@ def scene(monkeypatch) -> dict:
 
 def test_the_labels_are_the_actor_before_the_camera(body, scene):
     """Two ways to the same joints and vertices: turned parameters, and a moved camera."""
-    track = synth_track(filmed("dolly"), 1, body)
+    track = synth_track(filmed("dolly", zoom=1.0), 1, body)
     actor, shot = scene["sample_actor"], scene["sample_shot"]
     mesh = mesh_cam(track, body)
     for found, world in ((mesh.joints, actor.joints_world), (mesh.verts, actor.verts_world)):
@@ -297,6 +297,8 @@ def test_a_thing_in_the_way_goes_with_a_camera_that_turns():
     for seed in range(30):
         rng = np.random.default_rng(seed)
         box = tracks_module._occluder(boxes, keypoints, wall, rng)
+        middle = box[FRAMES // 2]
+        assert_close(middle[:2] + middle[2:] / 2, torch.full((2,), 30.0))
         steps = box[:, :2].diff(dim=0)
         stands += torch.allclose(steps, torch.tensor([2.0, -1.0]), atol=1e-3)
     assert 12 < stands < 28
@@ -346,3 +348,26 @@ def test_shots_only_turn_when_they_pan():
     shot = sample_shot(filmed("pan").shot, joints, SIZE, np.random.default_rng(1))
     assert np.ptp(shot.centres_m, 0).max() == 0
     assert np.abs(np.diff(shot.rotmats, axis=0)).max() > 1e-3
+
+
+def test_feet_stand_where_the_world_sees_them_still():
+    """Steps of a foot in the world, not before the camera: 0.3 m/s are 10 mm a frame."""
+    frames = 9
+    world = torch.zeros(frames, 24, 3, dtype=torch.float64)
+    left, right = tracks_module.FEET[0], tracks_module.FEET[3]
+    world[:, left, 0] = 0.0095 * torch.arange(frames)
+    world[:, right, 2] = 0.0105 * torch.arange(frames)
+    world[:, tracks_module.FEET[1], 1] = torch.tensor([0.0] * 5 + [0.5] * 4)
+    stands = tracks_module._stands(world)
+    assert stands[:, 0].all()
+    assert not stands[:, 3].any()
+    assert stands[:, 1].tolist() == [True] * 4 + [False] * 2 + [True] * 3
+    assert stands[:, 2].all()
+    assert tracks_module._stands(world[:1]).all()
+
+
+def test_a_camera_that_moves_does_not_move_the_feet(body, scene):
+    still = synth_track(filmed("static"), 1, body).stands
+    dolly = synth_track(filmed("dolly"), 1, body).stands
+    assert torch.equal(still, dolly)
+    assert still.shape == (FRAMES, 4)

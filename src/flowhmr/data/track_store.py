@@ -25,7 +25,7 @@ from flowhmr.geometry import axis_angle_from_rotmat, collate, rotmat_from_axis_a
 from flowhmr.records import TrackClip, TrackLabels
 from flowhmr.synth import TrackConfig, synth_track, write_whole
 
-FORMAT = 1
+FORMAT = 2
 CHUNK = 20
 READ_AT = 0.012
 """Standard deviation of the places at which flow is read, shares of the person's crop."""
@@ -110,6 +110,7 @@ def _row(config: TrackConfig, index: int, body: BodyModel) -> dict[str, Tensor]:
     return {
         "keypoints_px": track.keypoints_px,
         "visible": track.visible,
+        "stands": track.stands,
         "limb_flow_px": sample_flow(track.flow, points_px[:-1]),
         "pose": axis_angle_from_rotmat(track.params.rotmats),
         "betas": track.params.betas[0],

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowhmr.body import COCO_17, BodyModel, BodyParams, Mesh
+from flowhmr.body import COCO_17, SMPL_24, BodyModel, BodyParams, Mesh
 from flowhmr.cameras import PerspectiveCamera, pixel_centres_px
 from flowhmr.raster import Fragments, interpolate, rasterise
 from flowhmr.synth.actors import MotionConfig, sample_actor
@@ -23,6 +23,11 @@ BACKDROP = (1.2, 8.0)
 """How far the background is, in distances of the person; log-uniform."""
 HIDES = (0.1, 0.5)
 """Width and height of what hides a part of the person, shares of the person's box; uniform."""
+FEET = SMPL_24.indices_of(("left_ankle", "right_ankle", "left_foot", "right_foot"))
+"""The chain's joints of which is said whether they stand."""
+STANDS_M_S = 0.3
+"""A joint slower than this stands."""
+FPS = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class SynthTrack:
     """COCO's keypoints in the image."""
     visible: Bool[Tensor, "t 17"]
     """On the image, not hidden and not far behind the body's own surface."""
+    stands: Bool[Tensor, "t 4"]
+    """Which of the joints `FEET` stand in the world, whatever the camera does."""
     boxes_px: Float[Tensor, "t 4"]
     """(x, y, w, h) around all vertices, on the image or not."""
     flow: Float[Tensor, "t2 h w 2"]
@@ -124,10 +131,21 @@ def synth_track(config: TrackConfig, index: int, body: BodyModel) -> SynthTrack:
         camera=PerspectiveCamera(camera.focal_px.float(), camera.centre_px.float()),
         keypoints_px=keypoints_px,
         visible=visible,
+        stands=_stands(torch.from_numpy(joints_world)),
         boxes_px=boxes_px,
         flow=torch.where(person[:-1, ..., None], moved, flow),
         person=person,
     )
+
+
+def _stands(joints_world: Float[Tensor, "t 24 3"]) -> Bool[Tensor, "t 4"]:
+    """By the step from the frame before to the frame after; at the ends by the one step there."""
+    feet = joints_world[:, list(FEET)]
+    around = torch.cat([feet[:1], feet, feet[-1:]])
+    span = torch.full((len(feet), 1), 2.0)
+    span[0], span[-1] = 1.0, 1.0
+    speed_m_s = (around[2:] - around[:-2]).norm(dim=-1) * FPS / span
+    return speed_m_s < STANDS_M_S
 
 
 def _inverse_scale(verts_px: Float[Tensor, "t v 3"]) -> Float[Tensor, "t 1"]:
