@@ -14,11 +14,13 @@ from flowhmr.cameras.pixels import (
     resize_px,
     sample_map,
 )
+from flowhmr.cameras.view import View, view_of
 from flowhmr.cameras.weak import WeakCamera, fit_weak_camera, project_weak
 
 __all__ = [
     "Crop",
     "PerspectiveCamera",
+    "View",
     "WeakCamera",
     "between_crops",
     "crop_from_box",
@@ -32,6 +34,7 @@ __all__ = [
     "sample_map",
     "square_box",
     "translation_from_weak",
+    "view_of",
     "warp_image",
     "weak_from_translation",
 ]

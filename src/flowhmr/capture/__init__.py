@@ -10,11 +10,12 @@ from flowhmr.capture.export import (
     save_motion,
 )
 from flowhmr.capture.lifting import (
+    LiftedTrack,
     LimbFlow,
+    before_camera,
     default_camera,
     lift_track,
     limb_flows,
-    translation_of,
 )
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.capture.results import (
@@ -31,11 +32,13 @@ __all__ = [
     "Captured",
     "Evidence",
     "ForeignTrack",
+    "LiftedTrack",
     "LimbFlow",
     "MotionFileError",
     "Progress",
     "ResultFileError",
     "TrackFitConfig",
+    "before_camera",
     "capture",
     "default_camera",
     "evidence_of",
@@ -49,5 +52,4 @@ __all__ = [
     "save_json",
     "save_motion",
     "to_open_body",
-    "translation_of",
 ]

@@ -99,10 +99,10 @@ def capture(
     evidence: dict[int, Evidence] = {}
     for number, (track, limb) in enumerate(zip(tracks, limbs, strict=True), 1):
         with _timed(seconds, "network"):
-            motion = lift_track(network, track, limb, camera, fps, body)
-        told = evidence_of(track, limb, motion)
+            lifted = lift_track(network, track, limb, camera, fps, body)
+        told = evidence_of(track, limb, lifted.motion)
         with _timed(seconds, "refinement"):
-            motion = fit_track(motion, told, camera, body, config.fit)
+            motion = fit_track(lifted.motion, told, camera, body, config.fit)
         people.append(motion)
         evidence[motion.person] = told
         say("bodies", number, len(tracks))

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams
-from flowhmr.cameras import Crop, PerspectiveCamera, WeakCamera, crop_from_box, warp_image
+from flowhmr.cameras import Crop, PerspectiveCamera, View, crop_from_box, view_of, warp_image
 from flowhmr.data import LIMB_POINTS, PersonTrack, VideoFrame, crops_along, limb_points, track_input
 from flowhmr.flow import FlowEstimator, estimate_pair, sample_masked_flow
 from flowhmr.geometry import collate, map_tensors, to_device
 from flowhmr.networks import Lift
-from flowhmr.records import Estimate, PersonMotion, gaps_in
+from flowhmr.records import Estimate, Lifted, PersonMotion, gaps_in
 
 FLOW_PX = 224
 """Width and height of the window in which flow is estimated."""
@@ -94,6 +94,17 @@ def _one(
     return torch.cat([moved_px, trusted[:, None].to(moved_px.dtype)], -1)
 
 
+@dataclass(frozen=True, eq=False)
+class LiftedTrack:
+    """What the network says of one person along a video."""
+
+    motion: PersonMotion
+    """In metres before the video's camera."""
+    stands: Float[Tensor, "t 4"]
+    """For each frame of the motion, how likely each foot stands in the world, 0..1: ankles and
+    balls (joints 7, 8, 10, 11)."""
+
+
 @torch.no_grad()
 def lift_track(
     network: Lift,
@@ -102,7 +113,7 @@ def lift_track(
     camera: PerspectiveCamera,
     fps: float,
     body: BodyModel,
-) -> PersonMotion:
+) -> LiftedTrack:
     """One person's motion before the camera, stretch by stretch of consecutive frames.
 
     The shape is the mean over all frames, weighted by how many keypoints were seen.
@@ -118,19 +129,20 @@ def lift_track(
     body.check_identity("network", network.body_id)
     assert track.keypoints_px is not None
     device = next(network.parameters()).device
-    parts: list[Estimate] = []
-    crops: list[Crop] = []
+    parts: list[Lifted] = []
+    views: list[View] = []
     kept: list[Tensor] = []
     for rows in gaps_in(track.frame_indices):
         keypoints_px = track.keypoints_px[rows]
         if not bool((keypoints_px[..., 2] >= 0.3).any()):
             continue
         crop = crops_along(keypoints_px)
+        view = view_of(crop, camera)
         flow_px = limbs.flow_px[rows] * torch.tensor([fps / FPS, fps / FPS, 1.0])
-        told = track_input(keypoints_px, crop, flow_px, camera)
+        told = track_input(keypoints_px, crop, flow_px, view)
         found = network(to_device(collate([told]), device))
         parts.append(map_tensors(found, lambda t: t[0].cpu()))
-        crops.append(crop)
+        views.append(view)
         kept.append(rows)
     if not parts:
         raise ValueError(
@@ -138,40 +150,52 @@ def lift_track(
             "this person"
         )
     rows = torch.cat(kept)
-    rotmats = torch.cat([p.params.rotmats for p in parts])
     weight = track.keypoints_px[rows][..., 2].sum(-1, keepdim=True).clamp(min=1e-3)
-    betas = torch.cat([p.params.betas for p in parts])
-    betas = ((betas * weight).sum(0) / weight.sum()).expand(len(rows), -1).contiguous()
-    translation_m = torch.cat(
-        [translation_of(p.camera, crop, camera) for p, crop in zip(parts, crops, strict=True)]
-    )
-    return PersonMotion(
+    betas = torch.cat([p.bodies.params.betas for p in parts])
+    betas = (betas * weight).sum(0) / weight.sum()
+    placed = [
+        before_camera(part.bodies, betas, view, body)
+        for part, view in zip(parts, views, strict=True)
+    ]
+    shape = betas.expand(len(rows), -1).contiguous()
+    motion = PersonMotion(
         track.person,
         track.frame_indices[rows],
-        BodyParams(rotmats, betas, body.body_id),
-        translation_m,
+        BodyParams(torch.cat([rotmats for rotmats, _ in placed]), shape, body.body_id),
+        torch.cat([translation_m for _, translation_m in placed]),
         track.confidence[rows],
     )
+    return LiftedTrack(motion, torch.cat([p.stands for p in parts]).sigmoid())
 
 
-def translation_of(
-    weak: WeakCamera, crops: Crop, camera: PerspectiveCamera
-) -> Float[Tensor, "t 3"]:
-    """Where bodies stand before the whole image's camera, metres.
+def before_camera(
+    bodies: Estimate, betas: Float[Tensor, "k"], view: View, body: BodyModel
+) -> tuple[Float[Tensor, "t 24 3 3"], Float[Tensor, "t 3"]]:
+    """Bodies seen by weak cameras of views, before the image's camera.
 
-    At the body's depth a metre is as large in the image as in the crop, and its origin falls on the
-    same pixel.
+    At the body's depth a metre is as large in the view of a pinhole camera as in the weak one, and
+    its origin falls on the same place.
 
     Args:
-        weak: cameras ``[t]`` of the crops.
-        crops: upright.
-        camera: of the image, the same for all frames or ``[t]``.
+        bodies: ``[t]``, in the axes of the views.
+        betas: the shape that they are to have.
+        view: the views ``[t]``.
+        body: whose parameters they are.
+
+    Returns:
+        Rotations, joint 0 into camera axes, and translations in metres.
     """
-    half_px = crops.side_px / 2
-    depth_m = camera.focal_px / (half_px * weak.scale).clamp(min=1e-6)
-    seen_px = crops.centre_px + half_px[:, None] * weak.shift
-    away = (seen_px - camera.centre_px) / camera.focal_px[..., None]
-    return torch.cat([away * depth_m[:, None], depth_m[:, None]], -1)
+    weak, rotmats = bodies.camera, bodies.params.rotmats
+    scale = weak.scale.clamp(min=1e-6)
+    depth_m = 1 / (scale * view.half)
+    placed_m = torch.cat([weak.shift / scale[:, None], depth_m[:, None]], -1)
+    back = view.rotmats.mT
+    turned = torch.cat([(back @ rotmats[:, 0])[:, None], rotmats[:, 1:]], 1)
+    shape = betas.expand(len(rotmats), -1).contiguous()
+    ahead_m = body.joints(body.params(rotmats, shape)) + placed_m[:, None]
+    own_m = body.joints(body.params(turned, shape))
+    # A body turns about its pelvis, which is not its origin.
+    return turned, (ahead_m @ view.rotmats - own_m).mean(1)
 
 
 def default_camera(size_px: tuple[int, int], focal_px: float = 0.0) -> PerspectiveCamera:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowhmr.body import COCO_17, BodyModel, open_body
-from flowhmr.cameras import Crop, PerspectiveCamera
+from flowhmr.cameras import Crop, PerspectiveCamera, view_of
 from flowhmr.data.boxes import boxes_from_keypoints
 from flowhmr.data.tracks import LIMB_POINTS, crops_along, limb_points, track_input
 from flowhmr.flow import sample_flow
@@ -27,6 +27,8 @@ from flowhmr.synth import TrackConfig, synth_track, write_whole
 
 FORMAT = 2
 CHUNK = 20
+FAR = 10.0
+"""Joints further off than so many half-widths of the view are said to be so far off."""
 READ_AT = 0.012
 """Standard deviation of the places at which flow is read, shares of the person's crop."""
 LEGS = COCO_17.indices_of(
@@ -284,12 +286,15 @@ class LiftBatches(torch.utils.data.Dataset):
         crops = crops_along(seen_px)
         flow_px = self._flow_px(row["limb_flow_px"], seen_px, crops, rng)
         focal_px = row["focal_px"] * float(np.exp(model.focal * rng.standard_normal()))
-        given = PerspectiveCamera(focal_px, row["centre_px"])
-        half_px = crops.side_px[:, None, None] / 2
+        view = view_of(crops, PerspectiveCamera(focal_px, row["centre_px"]))
         betas = self.store.tables["betas"][track].expand(self.config.frames, -1)
-        params = self.store.body.params(rotmat_from_axis_angle(row["pose"]), betas)
-        points = (row["joints_px"] - crops.centre_px[:, None]) / half_px
-        return TrackClip(track_input(seen_px, crops, flow_px, given), TrackLabels(params, points))
+        rotmats = rotmat_from_axis_angle(row["pose"])
+        ahead = view.rotmats @ rotmats[:, 0]
+        params = self.store.body.params(torch.cat([ahead[:, None], rotmats[:, 1:]], 1), betas)
+        # Joints far outside the image, of people who nearly touch the camera.
+        points = view.see(row["joints_px"]).nan_to_num(0).clamp(-FAR, FAR)
+        seen = track_input(seen_px, crops, flow_px, view)
+        return TrackClip(seen, TrackLabels(params, points), row["stands"])
 
     def _flow_px(
         self,

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flowhmr.body import COCO_17
-from flowhmr.cameras import Crop, PerspectiveCamera, crop_from_box
+from flowhmr.cameras import Crop, View, crop_from_box
 from flowhmr.data.boxes import BoxError, PersonTrack, boxes_from_keypoints, smooth_boxes
 from flowhmr.records import TrackInput
 
@@ -87,7 +87,7 @@ def track_input(
     keypoints_px: Float[Tensor, "t 17 3"],
     crops: Crop,
     limb_flow_px: Float[Tensor, "t p 3"],
-    camera: PerspectiveCamera,
+    view: View,
 ) -> TrackInput:
     """One person's consecutive frames as the network takes them.
 
@@ -96,18 +96,19 @@ def track_input(
         crops: the crop ``[t]`` of each frame, upright.
         limb_flow_px: flow at the limbs' points until the next frame, pixels of the image, and 1
             where it is known.
-        camera: of the video, pixels of the image; ``[t]`` or one for all frames.
+        view: the view ``[t]`` of the crops.
     """
-    half_px = crops.side_px[:, None] / 2
     known = keypoints_px[..., 2:] >= MIN_CONFIDENCE
-    seen = (keypoints_px[..., :2] - crops.centre_px[:, None]) / half_px[..., None]
-    keypoints = torch.cat([seen, keypoints_px[..., 2:]], -1)
-    moved = torch.cat([limb_flow_px[..., :2] / half_px[..., None], limb_flow_px[..., 2:]], -1)
-    focal_px = camera.focal_px.expand(len(keypoints_px))[:, None]
-    view = torch.cat([(crops.centre_px - camera.centre_px) / focal_px, half_px / focal_px], -1)
+    keypoints = torch.cat([view.see(keypoints_px[..., :2]), keypoints_px[..., 2:]], -1)
+    points_px, _ = limb_points(keypoints_px, crops.side_px)
+    moved = view.see(points_px + limb_flow_px[..., :2]) - view.see(points_px)
+    flow = torch.cat([moved, limb_flow_px[..., 2:]], -1)
+    # Nothing in the crop is a quarter of a turn away; what is, is a mistake of the detector's.
+    known = known & keypoints.isfinite().all(-1, keepdim=True)
+    sure = (limb_flow_px[..., 2:] > 0) & moved.isfinite().all(-1, keepdim=True)
     return TrackInput(
         keypoints=torch.where(known, keypoints, torch.zeros_like(keypoints)),
-        flow=torch.where(limb_flow_px[..., 2:] > 0, moved, torch.zeros_like(moved)),
-        view=view,
-        present=known[..., 0].any(-1).to(view.dtype),
+        flow=torch.where(sure, flow, torch.zeros_like(flow)),
+        half=view.half,
+        present=known[..., 0].any(-1).to(view.half.dtype),
     )

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowhmr.body import SMPL_24
 from flowhmr.geometry import align_similarity
-from flowhmr.records import Estimate, TrackLabels
+from flowhmr.records import Lifted, TrackClip
 
 HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
 FAR = 2.0
@@ -33,6 +34,8 @@ class TrackWeights:
     """Betas."""
     camera: float = 1.0
     """Keeps the camera's scale positive."""
+    stands: float = 0.2
+    """Which feet stand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +56,25 @@ class TrackTerms:
     """Mean squared difference of betas."""
     camera: Float[Tensor, "b"]
     """exp(-10 s)^2."""
+    stands: Float[Tensor, "b"]
+    """Cross-entropy of the feet that stand, nats."""
 
 
 def track_terms(
-    estimate: Estimate,
-    labels: TrackLabels,
+    found: Lifted,
+    truth: TrackClip,
     joints_m: Float[Tensor, "b t 24 3"],
     target_m: Float[Tensor, "b t 24 3"],
 ) -> TrackTerms:
     """Losses of a batch of clips.
 
     Args:
-        estimate: bodies and cameras ``[b t]``.
-        labels: the truth.
-        joints_m: of the estimated bodies (``BodyModel.joints``), camera axes.
+        found: bodies, cameras and feet ``[b t]``.
+        truth: with the labels.
+        joints_m: of the estimated bodies (``BodyModel.joints``), the views' axes.
         target_m: of the true ones.
     """
+    estimate, labels = found.bodies, truth.labels
     ours = joints_m - joints_m[..., HIPS, :].mean(-2, keepdim=True)
     theirs = target_m - target_m[..., HIPS, :].mean(-2, keepdim=True)
     apart = ours - theirs
@@ -88,4 +94,7 @@ def track_terms(
         pose=(params.rotmats - labels.params.rotmats).square().mean((1, 2, 3, 4)),
         shape=(params.betas - labels.params.betas).square().mean((1, 2)),
         camera=torch.exp(-10 * camera.scale).square().mean(1),
+        stands=binary_cross_entropy_with_logits(
+            found.stands, truth.stands.to(ours.dtype), reduction="none"
+        ).mean((1, 2)),
     )

@@ -16,13 +16,14 @@ from flowhmr.body import BodyParams
 from flowhmr.cameras import WeakCamera
 from flowhmr.geometry import rot6d_from_rotmat, rotmat_from_rot6d
 from flowhmr.networks.hmr import INITIAL_CAMERA, JOINTS, MeanParams
-from flowhmr.records import Estimate, TrackInput
+from flowhmr.records import Estimate, Lifted, TrackInput
 
 FLOW_UNIT = 0.05
 """Flow of a walking person's limbs from frame to frame, crop half-widths."""
 VIEW_UNIT = 0.25
-"""The tangent of half the angle that a person's crop takes, about."""
+"""The tangent of half the angle that a person takes, about."""
 KEYPOINTS = 17
+FEET = 4
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,22 @@ class Lift(nn.Module):
         super().__init__()
         self.config, self.body_id, self.num_betas = config, mean.body_id, len(mean.betas)
         width = config.width
-        numbers = 3 * KEYPOINTS + 3 * config.limb_points + 3 + 1
+        numbers = 3 * KEYPOINTS + 3 * config.limb_points + 2
         self.read = nn.Sequential(nn.Linear(numbers, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(_Block(width, reach) for reach in config.dilations)
         self.norm = nn.LayerNorm(width)
         self.frame = nn.Linear(width, 6 * JOINTS + 3)
         self.shape = nn.Linear(width, self.num_betas)
-        for layer in (self.frame, self.shape):
+        self.feet = nn.Linear(width, FEET)
+        for layer in (self.frame, self.shape, self.feet):
             nn.init.normal_(layer.weight, std=0.005)
             nn.init.zeros_(layer.bias)
         pose = rot6d_from_rotmat(mean.rotmats, "spin").flatten()
         start = torch.cat([pose, torch.tensor(INITIAL_CAMERA), mean.betas])
         self.register_buffer("start", start)
 
-    def forward(self, track: TrackInput) -> Estimate:
-        """Bodies and the cameras of their crops ``[b t]``; one shape for all frames of a track.
+    def forward(self, track: TrackInput) -> Lifted:
+        """Bodies, cameras of their views, feet ``[b t]``; one shape for all frames of a track.
 
         Args:
             track: a batch ``[b t]``.
@@ -79,7 +81,7 @@ class Lift(nn.Module):
         parts = [
             track.keypoints.flatten(-2) * config.keypoints,
             flow.flatten(-2) * config.flow,
-            track.view / VIEW_UNIT,
+            track.half[..., None] / VIEW_UNIT,
             track.present[..., None],
         ]
         features = self.read(torch.cat(parts, -1))
@@ -93,7 +95,8 @@ class Lift(nn.Module):
         whole = (features * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
         shape = (betas + self.shape(whole)).expand(-1, features.shape[1], -1)
         params = BodyParams(rotmats, shape.contiguous(), self.body_id)
-        return Estimate(params, WeakCamera(camera + camera_change))
+        bodies = Estimate(params, WeakCamera(camera + camera_change))
+        return Lifted(bodies, self.feet(features))
 
 
 class _Block(nn.Module):

@@ -1,7 +1,7 @@
 """What data gives (`Clip`) and what networks give (`Estimate`): the joint between the two."""
 
 from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
-from flowhmr.records.estimate import Estimate, Track, join_estimates
+from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
 from flowhmr.records.track_input import TrackClip, TrackInput, TrackLabels
 
@@ -10,6 +10,7 @@ __all__ = [
     "Clip",
     "Estimate",
     "Labels",
+    "Lifted",
     "PersonMotion",
     "SceneMotion",
     "Sequence",

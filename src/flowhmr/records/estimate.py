@@ -21,6 +21,16 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
+class Lifted:
+    """What a network that sees keypoint tracks says; any leading axes."""
+
+    bodies: Estimate
+    """In the axes of each frame's `flowhmr.cameras.View`, and its weak camera."""
+    stands: Float[Tensor, "*b 4"]
+    """Log-odds that a foot stands in the world: ankles and balls (joints 7, 8, 10, 11)."""
+
+
+@dataclass(frozen=True, eq=False)
 class Track:
     """One person's estimates along a video."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flowhmr.body import BodyParams
@@ -10,20 +10,19 @@ from flowhmr.body import BodyParams
 
 @dataclass(frozen=True, eq=False)
 class TrackInput:
-    """Consecutive frames ``[t]`` of one person at 30 frames/s, seen in a square crop each.
+    """Consecutive frames ``[t]`` of one person at 30 frames/s, each seen straight ahead.
 
-    Lengths in the crop are in its half-widths about its centre, x right, y down: the coordinates of
-    `flowhmr.cameras.WeakCamera`. Batched by `flowhmr.geometry.collate`.
+    Lengths are half-widths of the frame's `flowhmr.cameras.View` about its centre, x right, y down:
+    the coordinates of `flowhmr.cameras.WeakCamera`. Batched by `flowhmr.geometry.collate`.
     """
 
     keypoints: Float[Tensor, "*b t 17 3"]
-    """COCO's: x and y in the crop, confidence 0..1; zeros where missing."""
+    """COCO's: x and y in the view, confidence 0..1; zeros where missing."""
     flow: Float[Tensor, "*b t p 3"]
-    """Where what is seen at points on the limbs goes until the next frame, and 1 where that is
-    known; zeros elsewhere, and in the last frame."""
-    view: Float[Tensor, "*b t 3"]
-    """Where the crop is: tangents of the angles from the camera's axis to its centre, and half its
-    width over the focal length."""
+    """Where what is seen at points on the limbs goes until the next frame, in this frame's view,
+    and 1 where that is known; zeros elsewhere, and in the last frame."""
+    half: Float[Tensor, "*b t"]
+    """Tangent of half the angle that the view shows."""
     present: Float[Tensor, "*b t"]
     """1 where the person was found in the frame, else 0."""
 
@@ -33,9 +32,9 @@ class TrackLabels:
     """The truth about a `TrackInput`."""
 
     params: BodyParams
-    """Pose and shape ``[*b t]``; joint 0 turns the body into camera axes."""
+    """Pose and shape ``[*b t]``; joint 0 turns the body into the axes of each frame's view."""
     points: Float[Tensor, "*b t 24 2"]
-    """Where the chain's joints are in the crop, in its half-widths."""
+    """Where the chain's joints are in the view, in its half-widths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,4 +44,7 @@ class TrackClip:
     input: TrackInput
     """What the network sees."""
     labels: TrackLabels
-    """What it should say."""
+    """What it should say of the body."""
+    stands: Bool[Tensor, "*b t 4"]
+    """Which feet stand in the world: ankles and balls (joints 7, 8, 10, 11), whatever the camera
+    does."""

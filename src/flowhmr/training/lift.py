@@ -111,10 +111,10 @@ def train_lift(
         state.begin_step(step)
         clip = to_device(next(drawn), device)
         with state.autocast():
-            estimate = state.network(clip.input)
-        estimate = map_tensors(estimate, torch.Tensor.float)
-        joints_m, target_m = body.joints(estimate.params), body.joints(clip.labels.params)
-        objective = weigh(track_terms(estimate, clip.labels, joints_m, target_m), config.weights)
+            found = state.network(clip.input)
+        found = map_tensors(found, torch.Tensor.float)
+        joints_m, target_m = body.joints(found.bodies.params), body.joints(clip.labels.params)
+        objective = weigh(track_terms(found, clip, joints_m, target_m), config.weights)
         state.update(objective.total)
         run.log(step, {"total": float(objective.total.detach()), **objective.logged}, state)
     return state.result()
@@ -141,6 +141,6 @@ def score_lift(
     for track in range(len(tracks.store)):
         clip = whole.window(track, 0, np.random.default_rng([seed, 9, track]))
         found = network(to_device(collate([clip]), device).input)
-        estimate = map_tensors(found, lambda t: t[0].cpu())
+        estimate = map_tensors(found.bodies, lambda t: t[0].cpu())
         scores.append(score_bodies(estimate, clip.labels, body, f"track {track}", str(track)))
     return scores
