@@ -8,10 +8,10 @@ from torch.testing import assert_close
 
 from flowhmr.body import COCO_17, BodyIdentityError, BodyParams, open_body
 from flowhmr.cameras import PerspectiveCamera
-from flowhmr.capture import Evidence, TrackFitConfig, fit_track
+from flowhmr.capture import Evidence, GroundMotion, TrackFitConfig, fit_track
 from flowhmr.capture.refine import robust
 from flowhmr.data import LIMB_POINTS, limb_points
-from flowhmr.geometry import rotmat_from_axis_angle
+from flowhmr.geometry import pick, rotmat_from_axis_angle
 from flowhmr.records import PersonMotion
 from flowhmr.synth import mean_rotmats
 
@@ -55,7 +55,8 @@ def evidence(truth, body) -> Evidence:
     flow = torch.cat([places[1:] - places[:-1], torch.zeros(1, LIMB_POINTS, 2)])
     known = torch.ones(FRAMES, LIMB_POINTS, 1)
     known[-1] = 0
-    return Evidence(seen, torch.cat([flow, known], -1), side_px)
+    ground = GroundMotion(torch.eye(3).repeat(FRAMES, 1, 1), torch.ones(FRAMES))
+    return Evidence(seen, torch.cat([flow, known], -1), side_px, torch.zeros(FRAMES, 4), ground)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,13 @@ def start(truth) -> PersonMotion:
     params = replace(truth.params, rotmats=truth.params.rotmats @ rotmat_from_axis_angle(off))
     shift_m = 0.03 * torch.randn(FRAMES, 3, generator=generator)
     return replace(truth, params=params, translation_m=truth.translation_m + shift_m)
+
+
+def blind(evidence: Evidence) -> Evidence:
+    """Nothing seen."""
+    keypoints_px = torch.zeros_like(evidence.keypoints_px)
+    flow_px = torch.zeros_like(evidence.limb_flow_px)
+    return replace(evidence, keypoints_px=keypoints_px, limb_flow_px=flow_px)
 
 
 def error_mm(motion: PersonMotion, truth: PersonMotion, body) -> float:
@@ -141,11 +149,7 @@ def test_a_wild_keypoint_does_little(start, truth, evidence, body):
 
 
 def test_without_evidence_only_the_shaking_goes(start, evidence, body):
-    nothing = Evidence(
-        torch.zeros_like(evidence.keypoints_px),
-        torch.zeros_like(evidence.limb_flow_px),
-        evidence.side_px,
-    )
+    nothing = blind(evidence)
     fitted = fit_track(start, nothing, CAMERA, body, QUICK)
     assert bool(fitted.params.rotmats.isfinite().all())
     assert jitter_mm(fitted, body) < jitter_mm(start, body)
@@ -168,9 +172,7 @@ def test_a_few_frames_are_fitted_too(start, evidence, body, frames):
         translation_m=start.translation_m[:frames],
         confidence=start.confidence[:frames],
     )
-    told = Evidence(
-        evidence.keypoints_px[:frames], evidence.limb_flow_px[:frames], evidence.side_px[:frames]
-    )
+    told = pick(evidence, torch.arange(frames))
     fitted = fit_track(few, told, CAMERA, body, QUICK)
     assert len(fitted) == frames
     assert bool(fitted.translation_m.isfinite().all())
@@ -180,3 +182,52 @@ def test_residuals_are_squares_near_and_lengths_far():
     near, far = torch.tensor([[0.01, 0.0]]), torch.tensor([[30.0, 40.0]])
     assert float(robust(near)) == pytest.approx(0.5 * 0.01**2, rel=0.01)
     assert float(robust(far)) == pytest.approx(49.0, rel=0.01)
+
+
+def standing(evidence: Evidence, foot: int, turns: torch.Tensor | None = None) -> Evidence:
+    """The same, and that a foot stands all the time."""
+    stands = torch.zeros(FRAMES, 4)
+    stands[:, foot] = 1
+    ground = evidence.ground if turns is None else replace(evidence.ground, turns=turns)
+    return replace(evidence, stands=stands, ground=ground)
+
+
+def test_a_foot_that_stands_is_held(start, evidence, body):
+    """The walker slides along: the picture says so, and here the foot is told to stay."""
+    nothing = blind(evidence)
+    told = standing(nothing, 2)
+    free = fit_track(start, told, CAMERA, body, replace(QUICK, feet=0.0))
+    held = fit_track(start, told, CAMERA, body, QUICK)
+    slides_m = [told.slide_m(joints_of(m, body)).nanmean() for m in (start, free, held)]
+    assert slides_m[2] < 0.5 * slides_m[1]
+    other = fit_track(start, standing(nothing, 1), CAMERA, body, QUICK)
+    assert told.slide_m(joints_of(other, body)).nanmean() > 1.5 * slides_m[2]
+
+
+def test_feet_that_may_not_stand_or_a_camera_that_travels_count_nothing(start, evidence, body):
+    free = fit_track(start, evidence, CAMERA, body, QUICK)
+    told = standing(evidence, 2)
+    moving = replace(told, ground=replace(told.ground, steady=torch.zeros(FRAMES)))
+    for same in (
+        fit_track(start, moving, CAMERA, body, QUICK),
+        fit_track(start, told, CAMERA, body, replace(QUICK, feet=0.0)),
+    ):
+        assert_close(same.translation_m, free.translation_m)
+        assert_close(same.params.rotmats, free.params.rotmats)
+    assert moving.slide_m(joints_of(start, body)).isnan().all()
+
+
+def test_sliding_is_measured_over_the_ground_not_before_the_camera(truth, evidence, body):
+    """A camera that turns moves a foot that stands, and the feet say that they slide not."""
+    turn = rotmat_from_axis_angle(torch.tensor([0.0, 0.02, 0.0]))
+    still = joints_of(truth, body)[:1].expand(FRAMES, -1, -1).clone()
+    for t in range(1, FRAMES):
+        still[t] = still[t - 1] @ turn.mT
+    told = standing(evidence, 3, turn.repeat(FRAMES, 1, 1))
+    slides_m = told.slide_m(still)
+    assert slides_m[:-1].abs().max() < 1e-5
+    assert slides_m[-1].isnan()
+    blind = standing(evidence, 3).slide_m(still)
+    foot = still[:, 11]
+    assert_close(blind[:-1], (foot[1:] - foot[:-1]).norm(dim=-1))
+    assert blind[0] > 0.05

@@ -9,6 +9,7 @@ from flowhmr.capture.export import (
     save_json,
     save_motion,
 )
+from flowhmr.capture.ground import GroundMotion, GroundWatcher
 from flowhmr.capture.lifting import (
     LiftedTrack,
     LimbFlow,
@@ -32,6 +33,8 @@ __all__ = [
     "Captured",
     "Evidence",
     "ForeignTrack",
+    "GroundMotion",
+    "GroundWatcher",
     "LiftedTrack",
     "LimbFlow",
     "MotionFileError",

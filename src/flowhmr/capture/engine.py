@@ -9,10 +9,18 @@ from pathlib import Path
 import torch
 
 from flowhmr.body import BodyModel
-from flowhmr.capture.lifting import LimbFlow, default_camera, lift_track, limb_flows
+from flowhmr.capture.ground import GroundMotion, GroundWatcher
+from flowhmr.capture.lifting import (
+    LiftedTrack,
+    LimbFlow,
+    default_camera,
+    lift_track,
+    limb_flows,
+)
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.data import BoxError, PeopleConfig, PersonTrack, VideoFrame, open_video, people_of
 from flowhmr.flow import flow_estimator
+from flowhmr.geometry import pick
 from flowhmr.networks import Lift
 from flowhmr.records import PersonMotion, SceneMotion
 
@@ -85,22 +93,27 @@ def capture(
             )
         times_s: list[float] = []
 
+        camera = default_camera(size_px, config.focal_px)
+        ground = GroundWatcher(tracks, camera)
+
         def frames() -> Iterator[VideoFrame]:
             for frame in video:
                 times_s.append(frame.time_s)
+                with _timed(seconds, "ground"):
+                    ground.see(frame)
                 say("flow", frame.index + 1, count)
                 yield frame
 
         with _timed(seconds, "flow"):
             limbs = limb_flows(frames(), tracks, flow_estimator(config.flow))
-    camera = default_camera(size_px, config.focal_px)
+    seconds["flow"] -= seconds["ground"]
     fps = SceneMotion((), camera, size_px, torch.tensor(times_s)).fps
     people: list[PersonMotion] = []
     evidence: dict[int, Evidence] = {}
     for number, (track, limb) in enumerate(zip(tracks, limbs, strict=True), 1):
         with _timed(seconds, "network"):
             lifted = lift_track(network, track, limb, camera, fps, body)
-        told = evidence_of(track, limb, lifted.motion)
+        told = evidence_of(track, limb, ground.motion(number - 1), lifted)
         with _timed(seconds, "refinement"):
             motion = fit_track(lifted.motion, told, camera, body, config.fit)
         people.append(motion)
@@ -110,12 +123,16 @@ def capture(
     return Captured(scene, evidence, seconds)
 
 
-def evidence_of(track: PersonTrack, limbs: LimbFlow, motion: PersonMotion) -> Evidence:
+def evidence_of(
+    track: PersonTrack, limbs: LimbFlow, ground: GroundMotion, lifted: LiftedTrack
+) -> Evidence:
     """What the picture says in the frames of a motion."""
     assert track.keypoints_px is not None
-    rows = torch.searchsorted(track.frame_indices, motion.frame_indices)
+    rows = torch.searchsorted(track.frame_indices, lifted.motion.frame_indices)
     side_px = 1.2 * track.boxes_px[rows, 2:].amax(-1)
-    return Evidence(track.keypoints_px[rows], limbs.flow_px[rows], side_px)
+    return Evidence(
+        track.keypoints_px[rows], limbs.flow_px[rows], side_px, lifted.stands, pick(ground, rows)
+    )
 
 
 def _has_keypoints(track: PersonTrack) -> bool:

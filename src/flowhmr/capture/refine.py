@@ -1,4 +1,4 @@
-"""Refinement of a person's motion over the whole track: keypoints, flow, smoothness, one shape.
+"""Refinement of a person's motion over the whole track: keypoints, flow, feet, smoothness, shape.
 
 The bodies themselves are moved, not a network (of4hmr, appendix G.2), in metres before the video's
 camera. Keypoints and flow are compared at the joints and along the bones: no mesh is made, and a
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from flowhmr.body import COCO_17, SMPL_24, BodyModel, BodyParams
 from flowhmr.cameras import PerspectiveCamera
+from flowhmr.capture.ground import GroundMotion
 from flowhmr.data import ACROSS, ALONG, BONES
 from flowhmr.geometry import pick, rotmat_from_axis_angle
 from flowhmr.records import PersonMotion, gaps_in
 
+FEET = list(SMPL_24.indices_of(("left_ankle", "right_ankle", "left_foot", "right_foot")))
 LIMBS = [name for name in COCO_17.names if name in SMPL_24.names]
 """COCO's keypoints that are joints of the body's chain: all but the face's."""
 
@@ -55,6 +57,10 @@ class TrackFitConfig:
     """Weight of the joints' accelerations before the camera."""
     smooth_unit: float = 0.01
     """Metres per frame squared: a stamp stays a stamp."""
+    feet: float = 3.0
+    """Weight of the motion of feet that stand, against the ground that they stand on."""
+    feet_unit: float = 0.005
+    """Metres per frame: what is more may be a foot that does not stand after all."""
     window: int = 256
     """Frames that are fitted at a time; bounds the memory."""
     overlap: int = 32
@@ -71,6 +77,10 @@ class Evidence:
     """Flow at the limbs' points until the next frame of the video, and 1 where known."""
     side_px: Float[Tensor, "t"]
     """Width of the person's crop."""
+    stands: Float[Tensor, "t 4"]
+    """How likely each foot stands in the world, 0..1: ankles and balls (joints 7, 8, 10, 11)."""
+    ground: GroundMotion
+    """How the camera turns about the person until the next frame of the video."""
 
     def apart_px(
         self, joints_cam: Float[Tensor, "t 24 3"], camera: PerspectiveCamera
@@ -96,6 +106,16 @@ class Evidence:
         off = (moved_px - flow[..., :2]).norm(dim=-1) * (224 / self.side_px[:-1])[:, None]
         last = off.new_full((1,), torch.nan)
         return torch.cat([_mean_where(off, flow[..., 2] > 0), last])
+
+    def slide_m(self, joints_cam: Float[Tensor, "t 24 3"]) -> Float[Tensor, "t"]:
+        """How far feet that stand move over the ground until the next frame, metres.
+
+        NaN in frames in which none is known to stand, such as the last.
+        """
+        slides_m, weight = _slides(joints_cam, self)
+        weight = weight * (weight > 0.5)
+        mean_m = (slides_m.norm(dim=-1) * weight).sum(-1) / weight.sum(-1)
+        return torch.cat([mean_m, mean_m.new_full((1,), torch.nan)])
 
 
 def fit_track(
@@ -171,6 +191,9 @@ def _fit_window(
         rotmats, where_m = start @ rotmat_from_axis_angle(turn), (first_m + shift)[:, None]
         joints_cam = _joints(body, rotmats, betas + grow) + where_m
         total = _disagreement(joints_cam, evidence, camera, config)
+        if config.feet and len(rows) > 1:
+            slides_m, weight = _slides(joints_cam, evidence)
+            total = total + config.feet * (robust(slides_m / config.feet_unit) * weight).mean()
         if config.smooth and len(rows) > 2:
             # Small bodies move less: that must not shrink them.
             still = joints_cam
@@ -219,6 +242,17 @@ def _disagreement(
         off = (_bone_flow(points_px) - flow[..., :2]) / (config.flow_unit * side_px[:-1])
         total = total + config.flow * (robust(off) * flow[..., 2]).mean()
     return total
+
+
+def _slides(
+    joints_cam: Float[Tensor, "t 24 3"], evidence: Evidence
+) -> tuple[Float[Tensor, "t2 4 3"], Float[Tensor, "t2 4"]]:
+    """How feet move over the ground until the next frame, metres, and how surely they do not."""
+    feet, ground = joints_cam[:, FEET], evidence.ground
+    # The camera's turn carries what stands still along.
+    slides_m = feet[1:] - feet[:-1] @ ground.turns[:-1].mT
+    stands = evidence.stands
+    return slides_m, stands[:-1] * stands[1:] * ground.steady[:-1, None]
 
 
 def _mean_where(values: Float[Tensor, "t n"], known: Bool[Tensor, "t n"]) -> Float[Tensor, "t"]:

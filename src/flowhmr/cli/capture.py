@@ -101,6 +101,10 @@ def timelines(person: PersonMotion, found: Captured, body: BodyModel) -> list[Ti
             person.person, "Off the flow", "px of 224",
             found.evidence[person.person].flow_apart_px(joints_cam, found.scene.camera),
         ),
+        Timeline(
+            person.person, "Feet slide", "mm per frame",
+            1000 * found.evidence[person.person].slide_m(joints_cam),
+        ),
     ]  # fmt: skip
 
 
