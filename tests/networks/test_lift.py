@@ -25,7 +25,7 @@ from flowhmr.networks import (
     read_card,
     save_network,
 )
-from flowhmr.records import Estimate, TrackInput
+from flowhmr.records import Lifted, TrackInput
 
 TINY = LiftConfig(width=16, dilations=(1, 2))
 FRAMES, REACH, POINTS = 12, 3, 60
@@ -44,6 +44,7 @@ def network(config: LiftConfig = TINY, strength: float = 50.0) -> Lift:
     with torch.no_grad():
         made.frame.weight.mul_(strength)
         made.shape.weight.mul_(strength)
+        made.feet.weight.mul_(strength)
     return made
 
 
@@ -53,13 +54,16 @@ def track(batch: int = 2, frames: int = FRAMES, seed: int = 0) -> TrackInput:
     def noise(*shape: int) -> Tensor:
         return torch.randn(batch, frames, *shape, generator=generator)
 
-    return TrackInput(noise(17, 3), 0.05 * noise(POINTS, 3), noise(3), torch.ones(batch, frames))
+    half = 0.25 + 0.1 * noise()
+    return TrackInput(noise(17, 3), 0.05 * noise(POINTS, 3), half, torch.ones(batch, frames))
 
 
-def change(estimate: Estimate, other: Estimate) -> dict[str, Tensor]:
+def change(found: Lifted, before: Lifted) -> dict[str, Tensor]:
     """Largest change in each frame, ``[b t]``."""
-    estimate, other = detach(estimate), detach(other)
+    found, before = detach(found), detach(before)
+    estimate, other = found.bodies, before.bodies
     return {
+        "stands": (found.stands - before.stands).abs().amax(-1),
         "pose": (estimate.params.rotmats - other.params.rotmats).abs().amax((-3, -2, -1)),
         "camera": (estimate.camera.params - other.camera.params).abs().amax(-1),
         "shape": (estimate.params.betas - other.params.betas).abs().amax(-1),
@@ -67,7 +71,8 @@ def change(estimate: Estimate, other: Estimate) -> dict[str, Tensor]:
 
 
 def test_estimates_are_bodies():
-    estimate = network()(track())
+    found = network()(track())
+    estimate = found.bodies
     rotmats = estimate.params.rotmats
     assert rotmats.shape == (2, FRAMES, 24, 3, 3)
     assert_close(rotmats @ rotmats.mT, torch.eye(3).expand_as(rotmats), atol=1e-5, rtol=0)
@@ -75,18 +80,24 @@ def test_estimates_are_bodies():
     assert estimate.params.betas.shape == (2, FRAMES, 10)
     assert estimate.camera.params.shape == (2, FRAMES, 3)
     assert estimate.params.body_id == "body:x"
-    assert network()(track(frames=1)).params.rotmats.shape[1] == 1
+    assert found.stands.shape == (2, FRAMES, 4)
+    assert (found.stands > 0).any(), "log-odds, not shares"
+    assert (found.stands < 0).any(), "log-odds, not shares"
+    one = network()(track(frames=1))
+    assert one.bodies.params.rotmats.shape[1] == one.stands.shape[1] == 1
 
 
 def test_starts_at_the_mean():
     mean = mean_params()
-    estimate = Lift(TINY, mean)(track())
+    found = Lift(TINY, mean)(track())
+    estimate = found.bodies
     assert (estimate.params.rotmats - mean.rotmats).abs().max() < 0.2
     assert (estimate.params.betas - mean.betas).abs().max() < 0.2
     assert (estimate.camera.params - torch.tensor([0.9, 0, 0])).abs().max() < 0.2
+    assert found.stands.abs().max() < 0.2, "each foot as likely as not"
 
 
-@pytest.mark.parametrize("part", ["keypoints", "flow", "view", "present"])
+@pytest.mark.parametrize("part", ["keypoints", "flow", "half", "present"])
 def test_a_frame_is_felt_as_far_as_the_dilations_reach(part):
     net, clip = network(), track()
     before = net(clip)
@@ -95,7 +106,7 @@ def test_a_frame_is_felt_as_far_as_the_dilations_reach(part):
         values[0, frame] = 1 - values[0, frame]
         diff = change(net(replace(clip, **{part: values})), before)
         near = (torch.arange(FRAMES) - frame).abs() <= REACH
-        for name in ("pose", "camera"):
+        for name in ("pose", "camera", "stands"):
             assert (diff[name][0, near] > 1e-4).all(), (name, frame)
             assert (diff[name][0, ~near] < 1e-6).all(), (name, frame)
             assert (diff[name][1] < 1e-6).all()
@@ -107,7 +118,9 @@ def test_a_frame_is_felt_as_far_as_the_dilations_reach(part):
 def test_what_comes_before_and_after_is_told_apart():
     net, clip = network(), track()
     backwards = map_tensors(net(map_tensors(clip, lambda t: t.flip(1))), lambda t: t.flip(1))
-    assert (change(backwards, net(clip))["pose"] > 1e-3).all()
+    diff = change(backwards, net(clip))
+    assert (diff["pose"] > 1e-3).all()
+    assert (diff["stands"] > 1e-3).all()
 
 
 def test_a_batch_is_its_clips():
@@ -130,7 +143,7 @@ def test_what_is_not_looked_at_does_not_count(ignored, seen):
 
 
 def test_a_clip_has_one_shape():
-    betas = network()(track()).params.betas
+    betas = network()(track()).bodies.params.betas
     assert torch.equal(betas, betas[:, :1].expand_as(betas))
     assert (betas[0] - betas[1]).abs().max() > 1e-3
 
@@ -147,24 +160,38 @@ def test_frames_without_the_person_do_not_count_for_the_shape():
     assert (diff["pose"][:, 3:6] > 1e-3).all()
     assert (diff["shape"] < 1e-6).all()
     nobody = net(replace(clip, present=torch.zeros(2, FRAMES)))
-    assert nobody.params.betas.isfinite().all()
-    assert nobody.params.rotmats.isfinite().all()
+    assert nobody.bodies.params.betas.isfinite().all()
+    assert nobody.bodies.params.rotmats.isfinite().all()
+    assert nobody.stands.isfinite().all()
 
 
 def test_gradients_reach_every_weight():
     net, clip = network().train(), track()
-    estimate = net(clip)
+    said = net(clip)
+    params, camera = said.bodies.params, said.bodies.camera
     generator = torch.Generator().manual_seed(5)
-    found = (estimate.params.rotmats, estimate.params.betas, estimate.camera.params)
+    found = (params.rotmats, params.betas, camera.params, said.stands)
     sum((v * torch.randn(v.shape, generator=generator)).sum() for v in found).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
     assert (net.frame.weight.grad.abs().amax(1) > 0).all(), "all joints, and the camera"
+    assert (net.feet.weight.grad.abs().amax(1) > 0).all(), "all four feet"
     inputs = net.read[0].weight.grad.abs().amax(0)
-    assert inputs.shape == (17 * 3 + POINTS * 3 + 3 + 1,)
+    assert inputs.shape == (17 * 3 + POINTS * 3 + 1 + 1,)
     assert (inputs > 0).all()
+
+
+def test_feet_have_a_head_of_their_own_and_move_what_all_share():
+    """Each foot its own row; bodies' heads are not its business."""
+    net, clip = network().train(), track()
+    net(clip).stands[..., 2].sum().backward()
+    assert [bool(row.any()) for row in net.feet.weight.grad] == [False, False, True, False]
+    assert net.frame.weight.grad is None
+    assert net.shape.weight.grad is None
+    assert net.read[0].weight.grad.abs().max() > 0
+    assert all(bool(p.grad.any()) for p in net.blocks.parameters())
 
 
 def test_half_the_precision_is_nearly_the_same():
@@ -173,7 +200,7 @@ def test_half_the_precision_is_nearly_the_same():
         coarse = map_tensors(net(clip), Tensor.float)
     diff = change(coarse, net(clip))
     assert all(float(v.max()) < 0.02 for v in diff.values())
-    rotmats = coarse.params.rotmats
+    rotmats = coarse.bodies.params.rotmats
     assert_close(rotmats @ rotmats.mT, torch.eye(3).expand_as(rotmats), atol=1e-4, rtol=0)
 
 

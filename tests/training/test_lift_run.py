@@ -19,7 +19,7 @@ from flowhmr.data import track_store as store_module
 from flowhmr.geometry import collate, rotmat_from_axis_angle
 from flowhmr.losses import NonFiniteLoss, TrackWeights
 from flowhmr.networks import Lift, LiftConfig, MeanParams, load_lift, read_card
-from flowhmr.records import Estimate, TrackClip, TrackInput, TrackLabels
+from flowhmr.records import Estimate, Lifted, TrackClip, TrackInput, TrackLabels
 from flowhmr.synth import TrackConfig, mean_rotmats
 from flowhmr.training import (
     CheckpointError,
@@ -62,8 +62,9 @@ class Windows(torch.utils.data.Dataset):
         body = open_body()
         params = body.params(rotmats, noise(10)[:, :1].repeat(1, FRAMES, 1))
         points = 0.7 * body.joints(params)[..., :2]
-        seen = TrackInput(noise(17, 3), 0.05 * noise(60, 3), noise(3), torch.ones(BATCH, FRAMES))
-        return TrackClip(seen, TrackLabels(params, points))
+        half, present = 0.25 + 0.05 * noise(), torch.ones(BATCH, FRAMES)
+        seen = TrackInput(noise(17, 3), 0.05 * noise(60, 3), half, present)
+        return TrackClip(seen, TrackLabels(params, points), noise(4) > 0)
 
 
 def network(seed: int = 0) -> Lift:
@@ -162,7 +163,9 @@ def test_it_learns_one_batch(tmp_path):
     run(config, tmp_path, windows=Same())
     first, *_, last = rows(tmp_path)
     assert last["total"] < 0.6 * first["total"]
-    assert all(last[name] < first[name] for name in ("joints", "motion", "points", "pose", "shape"))
+    learnt = ("joints", "motion", "points", "pose", "shape", "stands")
+    assert all(last[name] < first[name] for name in learnt)
+    assert last["stands"] < 0.8 * first["stands"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -236,12 +239,13 @@ class Oracle(Lift):
     labels: list[TrackLabels]
     seen: list[TrackInput]
 
-    def forward(self, track: TrackInput) -> Estimate:
+    def forward(self, track: TrackInput) -> Lifted:
         labels = self.labels[len(self.seen)]
         self.seen.append(track)
         joints_m = open_body().joints(labels.params)
         camera = fit_weak_camera(joints_m, labels.points + 1, 2)
-        return collate([Estimate(labels.params, camera)])
+        stands = torch.zeros(len(labels.points), 4)
+        return collate([Lifted(Estimate(labels.params, camera), stands)])
 
 
 def test_scores_are_those_of_whole_tracks(cache):

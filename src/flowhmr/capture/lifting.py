@@ -10,7 +10,15 @@ from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams
 from flowhmr.cameras import Crop, PerspectiveCamera, View, crop_from_box, view_of, warp_image
-from flowhmr.data import LIMB_POINTS, PersonTrack, VideoFrame, crops_along, limb_points, track_input
+from flowhmr.data import (
+    LIMB_POINTS,
+    PersonTrack,
+    VideoFrame,
+    boxes_from_keypoints,
+    crops_along,
+    limb_points,
+    track_input,
+)
 from flowhmr.flow import FlowEstimator, estimate_pair, sample_masked_flow
 from flowhmr.geometry import collate, map_tensors, to_device
 from flowhmr.networks import Lift
@@ -134,7 +142,7 @@ def lift_track(
     kept: list[Tensor] = []
     for rows in gaps_in(track.frame_indices):
         keypoints_px = track.keypoints_px[rows]
-        if not bool((keypoints_px[..., 2] >= 0.3).any()):
+        if bool(boxes_from_keypoints(keypoints_px).isnan().all()):
             continue
         crop = crops_along(keypoints_px)
         view = view_of(crop, camera)
