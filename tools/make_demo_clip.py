@@ -17,8 +17,7 @@ from torch import Tensor
 from flowhmr.body import COCO_17
 from flowhmr.data.box_files import write_boxes
 from flowhmr.data.boxes import track_from_keypoints
-from flowhmr.data.detectors import mediapipe_detector
-from flowhmr.data.keypoints import link_people
+from flowhmr.data.detectors import detect, mediapipe_detector
 from flowhmr.data.video import demo_clip, open_video, write_video
 
 # She steps clear of a tree by frame 52; in frame 176 the other one drops into the window.
@@ -57,11 +56,10 @@ def main() -> None:
         ]
         write_video(clip_path, window, video.fps, crf=CRF)
     with open_video(clip_path) as clip, mediapipe_detector(on_progress=print) as detector:
-        frames = clip.read()
         # MediaPipe follows a person better than it finds one: lead it back to the first frame.
-        for frame in reversed(frames[:12]):
+        for frame in reversed(clip.read(0, 12)):
             detector(frame)
-        tracks = link_people([(frame.index, detector(frame)) for frame in frames], clip.size_px)
+        tracks = detect(clip, detector)
         counts = [len(track) for track in tracks]
         if counts != [len(window)]:
             raise SystemExit(f"got tracks of {counts} frames; expected one of {len(window)}")

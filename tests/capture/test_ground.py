@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from flowhmr.capture import GroundWatcher, default_camera
-from flowhmr.data import PersonTrack, VideoFrame
+from flowhmr.capture import ground as ground_module
+from flowhmr.data import Journal, PersonTrack, VideoFrame
 from flowhmr.geometry import rotmat_from_axis_angle
 
 WIDTH, HEIGHT = 480, 320
@@ -118,3 +119,25 @@ def test_only_neighbouring_frames_in_which_the_person_is():
         watcher.see(VideoFrame(number, number / 30, image))
     assert (watcher.motion(0).steady > 0.9).tolist() == [True, False, False]
     assert (watcher.motion(1).steady > 0.9).tolist() == [True, False]
+
+
+def test_a_pass_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    rotmats = [rotmat_from_axis_angle(turn) for turn in TURNS]
+    images = [with_person(seen_by(r, (0, 0, 0), 5.0), t) for t, r in enumerate(rotmats)]
+    whole = watch(images, [track([0, 1, 2])]).motion(0)
+    path, asked = tmp_path / "ground.jsonl", []
+    followed = ground_module._followed
+
+    def count(*arguments):
+        asked.append(1)
+        return followed(*arguments)
+
+    monkeypatch.setattr(ground_module, "_followed", count)
+    for frames in (2, 3):
+        with Journal(path, {}) as journal:
+            watcher = GroundWatcher([track([0, 1, 2])], CAMERA, journal)
+            for number, image in enumerate(images[:frames]):
+                watcher.see(VideoFrame(number, number / 30, image))
+    assert len(asked) == 2
+    assert torch.equal(watcher.motion(0).turns, whole.turns)
+    assert torch.equal(watcher.motion(0).steady, whole.steady)

@@ -19,13 +19,14 @@ from flowhmr.cameras import (
     view_of,
 )
 from flowhmr.capture import before_camera, default_camera, lift_track, limb_flows
+from flowhmr.capture.engine import _rates
 from flowhmr.capture.lifting import LimbFlow
-from flowhmr.data import LIMB_POINTS, PersonTrack, VideoFrame, crops_along, track_input
+from flowhmr.data import LIMB_POINTS, Journal, PersonTrack, VideoFrame, crops_along, track_input
 from flowhmr.data.boxes import boxes_from_keypoints
 from flowhmr.flow import FunctionFlow, flow_estimator
 from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
 from flowhmr.networks import Lift, LiftConfig, MeanParams
-from flowhmr.records import Estimate, Lifted
+from flowhmr.records import Estimate, Lifted, SceneMotion
 from flowhmr.synth import mean_rotmats
 
 SIZE = (320, 240)
@@ -246,6 +247,28 @@ def test_flow_counts_as_it_would_at_thirty_frames_a_second(network, body):
     assert float((slow.motion.params.rotmats - still.motion.params.rotmats).abs().max()) > 1e-3
 
 
+def test_where_the_frame_rate_changes_flow_counts_frame_by_frame(network, body):
+    camera, track = default_camera(SIZE), standing(list(range(6)))
+    flow = torch.zeros(6, LIMB_POINTS, 3)
+    flow[:-1, :, 0], flow[:-1, :, 2] = 2.0, 1.0
+    even = lift_track(network, track, LimbFlow(flow), camera, 30.0, body)
+    steps = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.0])
+    uneven = flow * torch.stack([steps, steps, torch.ones(6)], -1)[:, None]
+    same = lift_track(network, track, LimbFlow(uneven), camera, 30.0 / steps, body)
+    assert_close(even.motion.params.rotmats, same.motion.params.rotmats)
+    blind = lift_track(network, track, LimbFlow(uneven), camera, 30.0, body)
+    assert float((blind.motion.params.rotmats - even.motion.params.rotmats).abs().max()) > 1e-3
+
+
+def test_rates_follow_the_stamps_as_far_as_they_can_be_true():
+    times_s = torch.tensor([0.0, 1, 2, 4, 5, 5, 30, 31, 32, 33]) / 25
+    scene = SceneMotion((), default_camera(SIZE), SIZE, times_s)
+    usual = scene.fps
+    expected = [25.0, 25, 12.5, 25, usual, usual, 25, 25, 25, usual]
+    assert_close(_rates(scene), torch.tensor(expected), atol=1e-3, rtol=0)
+    assert _rates(replace(scene, times_s=times_s[:1])).tolist() == pytest.approx([30.0])
+
+
 def test_frames_without_keypoints_are_bridged_and_a_stretch_of_them_is_left_out(network, body):
     camera, track = default_camera(SIZE), standing([0, 1, 2, 3, 20, 21])
     keypoints_px = track.keypoints_px
@@ -298,3 +321,34 @@ def test_what_the_network_is_told_follows_the_camera():
     assert_close(further.keypoints[..., :2], 2 * flat, atol=2e-3, rtol=0)
     assert float((near.keypoints - further.keypoints).abs().max()) > 0.05
     assert bool((near.half < 0.9 * crops.side_px / 160).all())
+
+
+def test_a_pass_that_was_stopped_goes_on_where_it_was(tmp_path):
+    """With a journal the flow of each pair is estimated once, whatever happens in between."""
+    asked: list[int] = []
+
+    def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        asked.append(1)
+        return np.full((*a.shape[:2], 2), 0.37, np.float32)
+
+    estimator = FunctionFlow(flow, "none")
+    tracks = [standing([0, 1, 2, 3, 4]), replace(standing([2, 3]), person=1)]
+    whole = limb_flows(frames_of(5, (0, 0)), tracks, estimator)
+    per_pass = len(asked)
+
+    class Stopped(RuntimeError): ...
+
+    def until(frame: int) -> None:
+        if frame == 2:
+            raise Stopped
+
+    asked.clear()
+    path = tmp_path / "flow.jsonl"
+    with pytest.raises(Stopped), Journal(path, {}) as journal:
+        limb_flows(frames_of(5, (0, 0)), tracks, estimator, until, journal)
+    assert 0 < len(asked) < per_pass
+    with Journal(path, {}) as journal:
+        resumed = limb_flows(frames_of(5, (0, 0)), tracks, estimator, None, journal)
+    assert len(asked) == per_pass
+    for a, b in zip(resumed, whole, strict=True):
+        assert torch.equal(a.flow_px, b.flow_px)

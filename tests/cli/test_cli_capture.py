@@ -40,6 +40,7 @@ def test_everything_is_written(flowhmr, clip, boxes, lift):
     names = {p.name for p in Path("found").iterdir()}
     assert names == {
         "motion.npz", "motion.json", "motion.glb", "person-0.bvh", "overlay.mp4", "report.html",
+        "work",
     }  # fmt: skip
     scene = load_motion(Path("found/motion.npz"))
     assert [len(person) for person in scene.people] == [FRAMES]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flowhmr.body import COCO_17
-from flowhmr.data import detectors, workers
+from flowhmr.data import Journal, PersonTrack, detectors, workers
 from flowhmr.data.detectors import (
     DetectorProcess,
     KeypointRcnn,
@@ -17,6 +17,7 @@ from flowhmr.data.detectors import (
     mediapipe_detector,
     people_from_rcnn,
 )
+from flowhmr.data.tracking import DetectedPerson
 from flowhmr.data.video import VideoFrame, open_video, write_video
 from flowhmr.data.workers import DetectorError, detector_environment, environment
 
@@ -93,6 +94,35 @@ def test_a_video_becomes_tracks(tmp_path, worker):
     assert track.frame_indices.tolist() == [i for i in range(12) if i != 6]
     nose = track.keypoints_px[:, COCO_17.index("nose"), 0] - track.keypoints_px[0, 0, 0]
     assert nose.tolist() == pytest.approx([5.0 * i for i in range(12) if i != 6], abs=2)
+
+
+def test_frames_that_were_looked_at_are_not_looked_at_again(tmp_path, worker):
+    """Stopped half way and begun again: the same tracks as in one go, to the last digit."""
+    path = tmp_path / "v.mp4"
+    write_video(path, (frame(i, 5 * i).image for i in range(12)), 30.0)
+    asked: list[int] = []
+
+    def run(journal: Journal, stop: int = 99) -> list[PersonTrack]:
+        with worker() as detector, open_video(path) as video:
+
+            def looked(seen: VideoFrame) -> list[DetectedPerson]:
+                if len(asked) == stop:
+                    raise KeyboardInterrupt
+                asked.append(seen.index)
+                return detector(seen)
+
+            return detect(video, looked, None, journal)
+
+    [whole] = run(Journal(None, {}))
+    asked.clear()
+    kept = tmp_path / "people.jsonl"
+    with pytest.raises(KeyboardInterrupt), Journal(kept, {}) as journal:
+        run(journal, stop=7)
+    with Journal(kept, {}) as journal:
+        [resumed] = run(journal)
+    assert asked == list(range(12))
+    assert torch.equal(resumed.keypoints_px, whole.keypoints_px)
+    assert torch.equal(resumed.boxes_px, whole.boxes_px)
 
 
 def test_nobody_is_no_error(tmp_path, worker):
@@ -214,8 +244,9 @@ def test_the_mediapipe_worker_tells_when_it_cannot_start(tmp_path, monkeypatch):
         DetectorProcess([sys.executable, str(script)]).__enter__()
 
 
-def test_the_mediapipe_worker_stands_alone():
-    source = (Path(workers.__file__).parent / "mediapipe_pose.py").read_text()
+@pytest.mark.parametrize("name", ["mediapipe_pose.py", "mediapipe_people.py"])
+def test_the_mediapipe_worker_stands_alone(name):
+    source = (Path(workers.__file__).parent / name).read_text()
     assert "import flowhmr" not in source
     assert "from flowhmr" not in source
 

@@ -19,6 +19,7 @@ from flowhmr.data import (
     write_boxes,
 )
 from flowhmr.data import people as people_module
+from flowhmr.data.workers import DetectorError
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT, FRAMES = 160, 120, 8
@@ -131,9 +132,24 @@ def test_boxes_outside_the_picture_are_refused(folder):
         people(folder, PeopleConfig(box=("500,10,20,20",)))
 
 
-def test_unknown_detectors_are_refused(folder):
-    with pytest.raises(BoxError, match="expected mediapipe, keypoint-rcnn"):
-        people(folder, PeopleConfig(detector="guess"))
+@pytest.mark.parametrize("name", ["guess", "mediapipe:0", "mediapipe:-2", "mediapipe:two"])
+def test_unknown_detectors_are_refused(folder, name):
+    with pytest.raises(BoxError, match=f"got '{name}'; expected mediapipe, mediapipe:PEOPLE"):
+        people(folder, PeopleConfig(detector=name))
+
+
+@pytest.mark.parametrize(("name", "count"), [("mediapipe", 1), ("mediapipe:4", 4)])
+def test_mediapipe_is_told_how_many_people(folder, monkeypatch, name, count):
+    asked = []
+
+    def detector(**options):
+        asked.append(options)
+        raise DetectorError("no environment here")
+
+    monkeypatch.setattr("flowhmr.data.people.mediapipe_detector", detector)
+    with pytest.raises(DetectorError):
+        people(folder, PeopleConfig(detector=name))
+    assert asked == [{"people": count}]
 
 
 def test_each_video_has_its_own_files():

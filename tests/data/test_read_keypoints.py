@@ -11,9 +11,7 @@ from flowhmr.data.box_files import write_boxes
 from flowhmr.data.boxes import BoxError, PersonTrack
 from flowhmr.data.keypoints import (
     OPENPOSE_18,
-    DetectedPerson,
     coco_from_named,
-    link_people,
     read_keypoints,
 )
 
@@ -115,35 +113,6 @@ def test_people_are_linked_whatever_their_order(tmp_path):
     assert second.frame_indices.tolist() == list(b)
     assert torch.allclose(first.keypoints_px, torch.stack(list(a.values())), atol=1e-3)
     assert torch.allclose(second.keypoints_px, torch.stack(list(b.values())), atol=1e-3)
-
-
-def test_linking_bridges_short_gaps_only():
-    def here(*frames):
-        return [(n, [DetectedPerson(person(), 0.9)]) for n in frames]
-
-    tracks = link_people(here(0, 1, 17), max_gap=15)
-    assert [t.frame_indices.tolist() for t in tracks] == [[0, 1, 17]]
-    tracks = link_people(here(0, 1, 18), max_gap=15)
-    assert [t.frame_indices.tolist() for t in tracks] == [[0, 1], [18]]
-    assert [t.person for t in tracks] == [0, 1]
-
-
-def test_the_largest_overlap_goes_first():
-    """The second person of frame 1 fits the first track better than the first one does."""
-    frames = [
-        (0, [DetectedPerson(person(0), 1.0)]),
-        (1, [DetectedPerson(person(40), 1.0), DetectedPerson(person(5), 1.0)]),
-    ]
-    first, second = link_people(frames)
-    assert torch.equal(first.keypoints_px[1], person(5))
-    assert torch.equal(second.keypoints_px[0], person(40))
-
-
-def test_people_without_keypoints_or_outside_are_no_track():
-    nobody = DetectedPerson(torch.zeros(17, 3), 0.9)
-    outside = DetectedPerson(person(700), 0.9)
-    assert link_people([(0, [nobody, outside])], size_px=(640, 480)) == []
-    assert len(link_people([(0, [nobody, outside])])) == 1
 
 
 def coco_entry(image_id, points, **more):

@@ -26,6 +26,8 @@ from flowhmr.capture.results import (
     read_results,
     to_open_body,
 )
+from flowhmr.capture.taken import Start, begun, matches, placed, starts_of
+from flowhmr.capture.trust import TrustConfig, trusted
 
 __all__ = [
     "MEDIAPIPE_33",
@@ -40,8 +42,11 @@ __all__ = [
     "MotionFileError",
     "Progress",
     "ResultFileError",
+    "Start",
     "TrackFitConfig",
+    "TrustConfig",
     "before_camera",
+    "begun",
     "capture",
     "default_camera",
     "evidence_of",
@@ -49,10 +54,14 @@ __all__ = [
     "lift_track",
     "limb_flows",
     "load_motion",
+    "matches",
+    "placed",
     "read_results",
     "save_bvh",
     "save_glb",
     "save_json",
     "save_motion",
+    "starts_of",
     "to_open_body",
+    "trusted",
 ]

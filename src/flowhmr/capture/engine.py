@@ -1,24 +1,34 @@
 """The engine: a video in, the motion of its people out."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from flowhmr.body import BodyModel
+from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture.ground import GroundMotion, GroundWatcher
-from flowhmr.capture.lifting import (
-    LiftedTrack,
-    LimbFlow,
-    default_camera,
-    lift_track,
-    limb_flows,
-)
+from flowhmr.capture.lifting import LiftedTrack, LimbFlow, default_camera, limb_flows
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
-from flowhmr.data import BoxError, PeopleConfig, PersonTrack, VideoFrame, open_video, people_of
+from flowhmr.capture.results import ResultFileError, read_results
+from flowhmr.capture.taken import Start, begun, starts_of, within
+from flowhmr.data import (
+    BoxError,
+    Journal,
+    PeopleConfig,
+    PersonTrack,
+    VideoFrame,
+    VideoSource,
+    open_video,
+    people_of,
+    source_key,
+)
 from flowhmr.flow import flow_estimator
 from flowhmr.geometry import pick
 from flowhmr.networks import Lift
@@ -32,8 +42,12 @@ Progress = Callable[[str, int, int | None], None]
 class CaptureConfig:
     """How a video is captured."""
 
-    people: PeopleConfig = field(default_factory=lambda: PeopleConfig(detector="mediapipe"))
-    """Where the people are: a detector, or a file of keypoints."""
+    people: PeopleConfig = field(default_factory=lambda: PeopleConfig(detector="mediapipe:4"))
+    """Where the people are: a detector, or a file of keypoints. With ``init`` it may be nothing
+    (an empty detector), and then flow alone refines; ``person`` is the tool's number."""
+    init: Path | None = None
+    """Result of another tool to start from (4D-Humans, VIBE, TCMR, PARE, WHAM, TRAM, ROMP,
+    MediaPipe): its people are refined and exported; see docs/other-tools.md."""
     focal_px: float = 0.0
     """Focal length of the video's camera, pixels; 0 takes the diagonal of its images, about what
     phones have. It decides how far people are, hardly how they move."""
@@ -62,6 +76,7 @@ def capture(
     body: BodyModel,
     device: torch.device,
     on_progress: Progress | None = None,
+    work: Path | None = None,
 ) -> Captured:
     """The motion of the people in a video; reads it twice, keeps none of its images.
 
@@ -72,29 +87,27 @@ def capture(
         body: the body that it estimates.
         device: where the network runs.
         on_progress: told about each stage.
+        work: folder for what was found in single frames, so that the same call goes on where it was
+            stopped.
 
     Raises:
         BoxError: nobody found, or people without keypoints.
+        ResultFileError: another tool's result that cannot be read, or is of another video.
+        PickleFileError: one that asks for more than data.
         VideoError: the source cannot be read.
     """
     say = on_progress or (lambda stage, done, total: None)
     seconds: dict[str, float] = {}
     with open_video(source) as video:
         size_px, count = video.size_px, video.frame_count
+        camera = default_camera(size_px, config.focal_px)
         with _timed(seconds, "finding people"):
-            found = people_of(
-                video, config.people, device, lambda done, total: say("people", done, total)
-            )
-        tracks = [track for track in found if _has_keypoints(track)]
-        if not tracks:
-            raise BoxError(
-                f"{source}: got people without keypoints; expected keypoints: flow and keypoints "
-                "are what the network sees; use --people.detector mediapipe or --people.keypoints"
-            )
+            starts = _starts(video, config, camera, body, device, say, work)
+        tracks = [start.track for start in starts]
         times_s: list[float] = []
 
-        camera = default_camera(size_px, config.focal_px)
-        ground = GroundWatcher(tracks, camera)
+        journals = _journals(source, tracks, camera, config.flow, work)
+        ground = GroundWatcher(tracks, camera, journals[1])
 
         def frames() -> Iterator[VideoFrame]:
             for frame in video:
@@ -104,23 +117,106 @@ def capture(
                 say("flow", frame.index + 1, count)
                 yield frame
 
-        with _timed(seconds, "flow"):
-            limbs = limb_flows(frames(), tracks, flow_estimator(config.flow))
+        with _timed(seconds, "flow"), journals[0], journals[1]:
+            limbs = limb_flows(frames(), tracks, flow_estimator(config.flow), journal=journals[0])
     seconds["flow"] -= seconds["ground"]
-    fps = SceneMotion((), camera, size_px, torch.tensor(times_s)).fps
+    rates = _rates(SceneMotion((), camera, size_px, torch.tensor(times_s)))
     people: list[PersonMotion] = []
     evidence: dict[int, Evidence] = {}
-    for number, (track, limb) in enumerate(zip(tracks, limbs, strict=True), 1):
+    for number, (start, limb) in enumerate(zip(starts, limbs, strict=True), 1):
         with _timed(seconds, "network"):
-            lifted = lift_track(network, track, limb, camera, fps, body)
-        told = evidence_of(track, limb, ground.motion(number - 1), lifted)
+            lifted = begun(start, limb, network, camera, rates[start.track.frame_indices], body)
+        if config.init is not None:
+            lifted = within(lifted, len(times_s))
+        told = evidence_of(start.evidence, limb, ground.motion(number - 1), lifted)
         with _timed(seconds, "refinement"):
             motion = fit_track(lifted.motion, told, camera, body, config.fit)
         people.append(motion)
         evidence[motion.person] = told
-        say("bodies", number, len(tracks))
+        say("bodies", number, len(starts))
     scene = SceneMotion(tuple(people), camera, size_px, torch.tensor(times_s))
     return Captured(scene, evidence, seconds)
+
+
+def _rates(scene: SceneMotion) -> Float[Tensor, "n"]:
+    """Frames per second after each frame: phones take them when they can.
+
+    Stamps that cannot be true (two frames at once, a long pause) count as the video's usual step.
+    """
+    usual_s = 1 / scene.fps
+    steps_s = torch.cat([scene.times_s.diff(), scene.times_s.new_full((1,), usual_s)])
+    likely = (steps_s > 0.3 * usual_s) & (steps_s < 4 * usual_s)
+    return 1 / torch.where(likely, steps_s, usual_s)
+
+
+def _starts(
+    video: VideoSource,
+    config: CaptureConfig,
+    camera: PerspectiveCamera,
+    body: BodyModel,
+    device: torch.device,
+    say: Progress,
+    work: Path | None,
+) -> list[Start]:
+    """The people to follow: those found in the video, or those of another tool."""
+    journal = work and work / "people.jsonl"
+
+    def found(people: PeopleConfig) -> list[PersonTrack]:
+        tracks = people_of(
+            video, people, device, lambda done, total: say("people", done, total), journal
+        )
+        return [track for track in tracks if _has_keypoints(track)]
+
+    if config.init is None:
+        tracks = found(config.people)
+        if not tracks:
+            raise BoxError(
+                f"{video.info.path}: got people without keypoints; expected keypoints: flow and "
+                "keypoints are what the network sees; use --people.detector mediapipe or "
+                "--people.keypoints"
+            )
+        return [Start(track) for track in tracks]
+    theirs = read_results(config.init, video.size_px, video.frame_count)
+    wanted, people = config.people.person, replace(config.people, person=None)
+    chosen = [track for track in theirs if wanted in (None, track.person)]
+    if not chosen:
+        raise ResultFileError(
+            f"{config.init}: person {wanted}: got people {[track.person for track in theirs]}; "
+            "expected one of them"
+        )
+    # Joints in the image are keypoints already.
+    if people == PeopleConfig() or all(track.rotmats is None for track in chosen):
+        return starts_of(chosen, [], camera, video.size_px, body)
+    try:
+        tracks = found(people)
+    except BoxError as error:
+        # Flags and files that are wrong are to be said; that nobody was found stops nothing here.
+        if "nobody was found" not in str(error):
+            raise
+        tracks = []
+    return starts_of(chosen, tracks, camera, video.size_px, body)
+
+
+def _journals(
+    source: Path,
+    tracks: list[PersonTrack],
+    camera: PerspectiveCamera,
+    flow: str,
+    work: Path | None,
+) -> tuple[Journal, Journal]:
+    """Of the limbs' flow, and of the ground."""
+    if work is None:
+        return Journal(None, {}), Journal(None, {})
+    digest = hashlib.sha256()
+    for track in tracks:
+        assert track.keypoints_px is not None
+        for values in (track.frame_indices, track.boxes_px, track.keypoints_px):
+            digest.update(values.numpy().tobytes())
+    key = source_key(source) | {"people": digest.hexdigest()}
+    return (
+        Journal(work / "flow.jsonl", key | {"flow": flow}),
+        Journal(work / "ground.jsonl", key | {"focal_px": float(camera.focal_px)}),
+    )
 
 
 def evidence_of(

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flowhmr.cameras import PerspectiveCamera
-from flowhmr.data import PersonTrack, VideoFrame
+from flowhmr.data import Journal, PersonTrack, VideoFrame, packed, unpacked
 
 SIDE_PX = 640
 """The longer side of the pictures in which corners are followed."""
@@ -47,10 +47,17 @@ class GroundWatcher:
     Args:
         tracks: people; what they cover is not looked at.
         camera: of the video, pixels of the image.
+        journal: of the same video, people and camera; what is in it is not looked at again.
     """
 
-    def __init__(self, tracks: list[PersonTrack], camera: PerspectiveCamera):
+    def __init__(
+        self,
+        tracks: list[PersonTrack],
+        camera: PerspectiveCamera,
+        journal: Journal | None = None,
+    ):
         self.tracks, self.camera = tracks, camera
+        self._journal = Journal(None, {}) if journal is None else journal
         self._rows = [{int(f): r for r, f in enumerate(t.frame_indices)} for t in tracks]
         eye = torch.eye(3)
         self._turns = [eye.repeat(len(t.frame_indices), 1, 1) for t in tracks]
@@ -62,32 +69,43 @@ class GroundWatcher:
         zoom = SIDE_PX / max(frame.image.shape[:2])
         small = _grey(frame.image, zoom)
         if self._before is not None and self._before[0] == frame.index - 1:
-            self._between(self._before[1], small, zoom, frame.index - 1)
+            row = self._journal.row(frame.index - 1)
+            if row is None:
+                row = self._between(self._before[1], small, zoom, frame.index - 1)
+                self._journal.add(frame.index - 1, row)
+            for number, told in row.items():
+                values, at = unpacked(told, 10), self._rows[int(number)][frame.index - 1]
+                self._turns[int(number)][at] = values[:9].view(3, 3)
+                self._steady[int(number)][at] = values[9]
         self._before = frame.index, small
 
     def motion(self, number: int) -> GroundMotion:
         """About the track of this number in the list."""
         return GroundMotion(self._turns[number], self._steady[number])
 
-    def _between(self, before: np.ndarray, after: np.ndarray, zoom: float, frame: int) -> None:
+    def _between(
+        self, before: np.ndarray, after: np.ndarray, zoom: float, frame: int
+    ) -> dict[str, str]:
+        """For each person in the frame: the turn, and how much of the ground makes it."""
         boxes_px = [
-            (number, rows[frame], self.tracks[number].boxes_px[rows[frame]])
+            (number, self.tracks[number].boxes_px[rows[frame]])
             for number, rows in enumerate(self._rows)
             if frame in rows
         ]
         if not boxes_px:
-            return
-        pairs = _followed(before, after, _outside(before, [b * zoom for *_, b in boxes_px]))
+            return {}
+        pairs = _followed(before, after, _outside(before, [b * zoom for _, b in boxes_px]))
         if len(pairs) < LEAST:
-            return
+            return {}
         pairs_px = torch.from_numpy(pairs).float()
         turn, off_px = _turn_between(pairs_px / zoom, self.camera)
         still = off_px * zoom < STILL_PX
-        for number, row, box_px in boxes_px:
+        told: dict[str, str] = {}
+        for number, box_px in boxes_px:
             near = _beside(pairs_px[:, 0] / zoom, box_px)
             asked = still[near] if int(near.sum()) >= LEAST else still
-            self._turns[number][row] = turn
-            self._steady[number][row] = asked.float().mean()
+            told[str(number)] = packed(torch.cat([turn.flatten(), asked.float().mean()[None]]))
+        return told
 
 
 def _grey(image: UInt8[np.ndarray, "h w 3"], zoom: float) -> UInt8[np.ndarray, "h2 w2"]:

@@ -12,12 +12,15 @@ from flowhmr.body import BodyModel, BodyParams
 from flowhmr.cameras import Crop, PerspectiveCamera, View, crop_from_box, view_of, warp_image
 from flowhmr.data import (
     LIMB_POINTS,
+    Journal,
     PersonTrack,
     VideoFrame,
     boxes_from_keypoints,
     crops_along,
     limb_points,
+    packed,
     track_input,
+    unpacked,
 )
 from flowhmr.flow import FlowEstimator, estimate_pair, sample_masked_flow
 from flowhmr.geometry import collate, map_tensors, to_device
@@ -44,6 +47,7 @@ def limb_flows(
     tracks: list[PersonTrack],
     estimator: FlowEstimator,
     on_frame: Callable[[int], None] | None = None,
+    journal: Journal | None = None,
 ) -> list[LimbFlow]:
     """Flow around the limbs of several people, in one pass over the video.
 
@@ -52,19 +56,29 @@ def limb_flows(
         tracks: people with keypoints.
         estimator: of the flow.
         on_frame: told the number of each frame that was read.
+        journal: of the same video, people and estimator; what is in it is not estimated again.
 
     Raises:
         ValueError: a track without keypoints.
     """
     rows = [{int(f): r for r, f in enumerate(track.frame_indices)} for track in tracks]
     found = [torch.zeros(len(track.frame_indices), LIMB_POINTS, 3) for track in tracks]
+    journal = Journal(None, {}) if journal is None else journal
     before: VideoFrame | None = None
     for frame in video:
         if before is not None and frame.index == before.index + 1:
-            for track, row, flow_px in zip(tracks, rows, found, strict=True):
-                if before.index in row and frame.index in row:
-                    pair = [row[before.index], row[frame.index]]
-                    flow_px[pair[0]] = _one(track, pair, before, frame, estimator)
+            known = journal.row(before.index)
+            if known is None:
+                known = {
+                    str(number): packed(_one(track, [row[before.index], row[frame.index]],
+                                             before, frame, estimator))
+                    for number, (track, row) in enumerate(zip(tracks, rows, strict=True))
+                    if before.index in row and frame.index in row
+                }  # fmt: skip
+                journal.add(before.index, known)
+            for number, flow_px in known.items():
+                at = rows[int(number)][before.index]
+                found[int(number)][at] = unpacked(flow_px, LIMB_POINTS, 3)
         before = frame
         if on_frame is not None:
             on_frame(frame.index)
@@ -119,7 +133,7 @@ def lift_track(
     track: PersonTrack,
     limbs: LimbFlow,
     camera: PerspectiveCamera,
-    fps: float,
+    fps: float | Float[Tensor, "t"],
     body: BodyModel,
 ) -> LiftedTrack:
     """One person's motion before the camera, stretch by stretch of consecutive frames.
@@ -131,12 +145,14 @@ def lift_track(
         track: with keypoints.
         limbs: flow along the same frames.
         camera: of the video, pixels of the image.
-        fps: frames per second of the video; the network knows 30, its flow is scaled to that.
+        fps: frames per second of the video, or after each frame of the track, where they change;
+            the network knows 30, its flow is scaled to that.
         body: the body that the network estimates.
     """
     body.check_identity("network", network.body_id)
     assert track.keypoints_px is not None
     device = next(network.parameters()).device
+    rate = torch.as_tensor(fps, dtype=torch.float32).expand(len(track.frame_indices)) / FPS
     parts: list[Lifted] = []
     views: list[View] = []
     kept: list[Tensor] = []
@@ -146,7 +162,8 @@ def lift_track(
             continue
         crop = crops_along(keypoints_px)
         view = view_of(crop, camera)
-        flow_px = limbs.flow_px[rows] * torch.tensor([fps / FPS, fps / FPS, 1.0])
+        flow_px = limbs.flow_px[rows].clone()
+        flow_px[..., :2] *= rate[rows, None, None]
         told = track_input(keypoints_px, crop, flow_px, view)
         found = network(to_device(collate([told]), device))
         parts.append(map_tensors(found, lambda t: t[0].cpu()))

@@ -57,7 +57,7 @@ class TrackFitConfig:
     """Weight of the joints' accelerations before the camera."""
     smooth_unit: float = 0.01
     """Metres per frame squared: a stamp stays a stamp."""
-    feet: float = 3.0
+    feet: float = 1.0
     """Weight of the motion of feet that stand, against the ground that they stand on."""
     feet_unit: float = 0.005
     """Metres per frame: what is more may be a foot that does not stand after all."""

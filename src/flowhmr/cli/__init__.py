@@ -15,6 +15,10 @@ COMMANDS = {
     ),
     "predict": ("flowhmr.cli.predict", "bodies in an image or a video: npz and overlay"),
     "refine": ("flowhmr.cli.refine", "refine a network with unannotated video and labelled stills"),
+    "adapt": (
+        "flowhmr.cli.adapt",
+        "make the network your own: fine-tune it on what is captured in your videos",
+    ),
     "fit": ("flowhmr.cli.fit", "refine a network with unannotated video alone, no labels"),
     "optimise": (
         "flowhmr.cli.optimise",
@@ -28,6 +32,10 @@ COMMANDS = {
     "lift": (
         "flowhmr.cli.lift",
         "train the network that lifts keypoints and flow along a video to 3D",
+    ),
+    "motion": (
+        "flowhmr.cli.motion",
+        "train Motion HMR: flow and keypoints along a video, drawn as maps, to 3D",
     ),
     "experiment": (
         "flowhmr.cli.experiment",

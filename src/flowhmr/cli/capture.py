@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ class Arguments:
 
     source: tyro.conf.Positional[Path]
     """Video, image, or folder of images."""
+    init: Path | None = None
+    """Result of another tool to refine and export (4D-Humans, VIBE, TCMR, PARE, WHAM, TRAM, ROMP,
+    MediaPipe): the same as --config.init. See docs/other-tools.md."""
     out: Path = Path("out/capture")
     """Folder for what is found."""
     config: CaptureConfig = field(default_factory=CaptureConfig)
@@ -46,12 +49,15 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Capture, then write everything."""
+    # Thousands of small products a second: threads would only wait for each other.
+    torch.set_num_threads(1)
     device = device_of(arguments.device)
     network, body = lift_network(arguments.network), open_body()
     network = network.to(device).eval()
-    make_folder(arguments.out)
+    config = replace(arguments.config, init=arguments.init or arguments.config.init)
+    work = make_folder(arguments.out / "work")
     with _Stages() as stages:
-        found = capture(arguments.source, arguments.config, network, body, device, stages)
+        found = capture(arguments.source, config, network, body, device, stages, work)
         scene, seconds = found.scene, dict(found.seconds)
         began = time.perf_counter()
         overlay = arguments.out / "overlay.mp4"
@@ -67,7 +73,7 @@ def run(arguments: Arguments) -> None:
     parts = ReportParts(
         title=f"Motion of {arguments.source.name}",
         timelines=[line for person in scene.people for line in timelines(person, found, body)],
-        settings={"source": str(arguments.source), **asdict(arguments.config)},
+        settings={"source": str(arguments.source), **asdict(config)},
         timings=seconds,
         video=overlay,
     )

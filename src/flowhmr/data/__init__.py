@@ -11,6 +11,7 @@ from flowhmr.data.boxes import (
     fill_gaps,
     smooth_boxes,
 )
+from flowhmr.data.cuts import CutFinder, find_cuts, split_at_cuts
 from flowhmr.data.detectors import (
     DetectorError,
     DetectorProcess,
@@ -18,11 +19,23 @@ from flowhmr.data.detectors import (
     detect,
     mediapipe_detector,
 )
+from flowhmr.data.journal import Journal, packed, source_key, unpacked
 from flowhmr.data.keypoints import read_keypoints
 from flowhmr.data.labelled import LabelledBatches
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.links import StoredLinks
+from flowhmr.data.motion_inputs import (
+    HEATMAP_JOINTS,
+    MotionBatches,
+    MotionInputConfig,
+    MotionVideo,
+    cut_clip,
+    enough_visible,
+    with_detector,
+)
+from flowhmr.data.motion_sets import MotionSetConfig, motion_sequences
 from flowhmr.data.people import PeopleConfig, people_of, sequences_of
+from flowhmr.data.pseudo import OwnVideo, PseudoBatches, own_videos
 from flowhmr.data.sequences import (
     FlowSource,
     Link,
@@ -41,6 +54,7 @@ from flowhmr.data.track_store import (
     TrackStore,
     detections,
 )
+from flowhmr.data.tracking import DetectedPerson, track_people
 from flowhmr.data.tracks import (
     ACROSS,
     ALONG,
@@ -64,24 +78,34 @@ __all__ = [
     "ACROSS",
     "ALONG",
     "BONES",
+    "HEATMAP_JOINTS",
     "LIMB_POINTS",
     "AugmentConfig",
     "BenchmarkConfig",
     "BoxError",
+    "CutFinder",
+    "DetectedPerson",
     "DetectorError",
     "DetectorModel",
     "DetectorProcess",
     "FlowSource",
+    "Journal",
     "KeypointRcnn",
     "LabelledBatches",
     "LiftBatches",
     "LiftDataConfig",
     "Link",
+    "MotionBatches",
+    "MotionInputConfig",
+    "MotionSetConfig",
+    "MotionVideo",
+    "OwnVideo",
     "PairBatches",
     "PairConfig",
     "PairSource",
     "PeopleConfig",
     "PersonTrack",
+    "PseudoBatches",
     "StillBatches",
     "StoredLinks",
     "TrackStore",
@@ -92,25 +116,36 @@ __all__ = [
     "boxes_by_hand",
     "boxes_from_keypoints",
     "crops_along",
+    "cut_clip",
     "cut_pair",
     "demo_clip",
     "detect",
     "detections",
+    "enough_visible",
     "fill_gaps",
+    "find_cuts",
     "frame_crops",
     "labels_in_crop",
     "limb_points",
     "mediapipe_detector",
     "mixture_weights",
+    "motion_sequences",
     "open_video",
+    "own_videos",
+    "packed",
     "people_of",
     "read_boxes",
     "read_keypoints",
     "sequences_of",
     "smooth_boxes",
+    "source_key",
+    "split_at_cuts",
     "test_clips",
     "track_input",
+    "track_people",
+    "unpacked",
     "video_info",
+    "with_detector",
     "write_boxes",
     "write_video",
 ]

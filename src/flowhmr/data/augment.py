@@ -1,5 +1,6 @@
 """How labelled pictures are varied: crops, occluders, colours, a poor camera."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from flowhmr.cameras import Crop
+from flowhmr.cameras import Crop, warp_image
 from flowhmr.synth import compress
 
 
@@ -84,6 +85,53 @@ def sample_crop(
         mirrored=torch.tensor(float(rng.random() < config.flip)),
         size_px=size_px,
     )
+
+
+def vary_crop(
+    rng: np.random.Generator,
+    image: UInt8[np.ndarray, "h w 3"],
+    box_px: Float[np.ndarray, "4"],
+    other_image: Callable[[np.random.Generator], UInt8[np.ndarray, "h2 w2 3"]],
+    config: AugmentConfig,
+    size_px: int,
+) -> tuple[UInt8[np.ndarray, "s s 3"], Crop]:
+    """A crop of a whole picture, augmented; nothing is cut out (no ``AugmentConfig.other_person``).
+
+    Args:
+        rng: source of every choice.
+        image: the picture.
+        box_px: the person's box (x, y, w, h) in it.
+        other_image: picks a picture of which a piece may be put before the person.
+        config: how much.
+        size_px: width and height of the crop.
+    """
+    x, y, width, height = np.asarray(box_px, np.float64).tolist()
+    middle_px = np.array([x + width / 2, y + height / 2])
+    crop = sample_crop(rng, middle_px, max(width, height), config, size_px)
+    cut = warp_image(image, crop)
+    if rng.random() < config.occluder:
+        cut = occlude(rng, cut, _piece(rng, other_image(rng), size_px))
+    cut = recolour(rng, cut, config.colour)
+    if rng.random() < config.degrade:
+        cut = degrade(rng, cut)
+    return cut, crop
+
+
+def _piece(
+    rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], size_px: int
+) -> UInt8[np.ndarray, "s s 3"]:
+    """Some square of a picture."""
+    height, width = image.shape[:2]
+    side_px = min(height, width) * rng.uniform(0.3, 0.8)
+    centre_px = rng.uniform(side_px / 2, np.array([width, height]) - side_px / 2, 2)
+    window = Crop(
+        torch.tensor(centre_px, dtype=torch.float32),
+        torch.tensor(side_px, dtype=torch.float32),
+        angle_rad=torch.zeros(()),
+        mirrored=torch.zeros(()),
+        size_px=size_px,
+    )
+    return warp_image(image, window)
 
 
 def occlude(

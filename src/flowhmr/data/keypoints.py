@@ -7,8 +7,7 @@ on integers; tracks put pixel corners there (the rule of `flowhmr.cameras`).
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from torch import Tensor
 from flowhmr.body import COCO_17, OPENPOSE_25, JointSet
 from flowhmr.cameras import px_from_opencv
 from flowhmr.data.box_files import read_boxes
-from flowhmr.data.boxes import BoxError, PersonTrack, boxes_from_keypoints, track_from_keypoints
+from flowhmr.data.boxes import BoxError, PersonTrack, track_from_keypoints
+from flowhmr.data.tracking import DetectedPerson, track_people
 from flowhmr.data.video_decode import natural_order
 
 # What OpenPose wrote before BODY_25, named COCO by it: COCO's 17 and the neck.
@@ -48,16 +48,6 @@ OPENPOSE_18 = JointSet(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class DetectedPerson:
-    """A person found in one frame."""
-
-    keypoints_px: Float[Tensor, "17 3"]
-    """COCO's 17: x and y in pixels of the image, confidence 0..1; (0, 0, 0) where missing."""
-    confidence: float
-    """How sure the source is of the person, 0..1."""
-
-
 def read_keypoints(path: Path | str) -> list[PersonTrack]:
     """People with keypoints of an OpenPose folder, a COCO JSON file or a file of our own.
 
@@ -65,7 +55,7 @@ def read_keypoints(path: Path | str) -> list[PersonTrack]:
     (``<name>_<12 digits>_keypoints.json``, else their natural order); by the natural order of
     ``images`` in COCO annotations; by the last number in ``image_id`` in a COCO result list. COCO's
     visibility flags become confidence 1 (labelled, hidden or not) or 0. People who carry no
-    ``track_id`` are linked by `link_people`.
+    ``track_id`` are followed by `flowhmr.data.tracking.track_people`.
 
     Returns:
         At least one track; keypoints that a file marks missing, or gives as NaN, are (0, 0, 0).
@@ -80,7 +70,7 @@ def read_keypoints(path: Path | str) -> list[PersonTrack]:
             "JSON file or a file of our own; check its name"
         )
     if path.is_dir():
-        tracks = link_people(_read_openpose(path))
+        tracks = track_people(_read_openpose(path))
     elif path.suffix.lower() == ".json" and not _is_ours(_load(path)):
         tracks = _read_coco(path, _load(path))
     else:
@@ -104,72 +94,11 @@ def coco_from_named(
     return torch.where(known, coco, 0.0)
 
 
-def link_people(
-    frames: Iterable[tuple[int, Sequence[DetectedPerson]]],
-    size_px: tuple[int, int] | None = None,
-    min_iou: float = 0.3,
-    max_gap: int = 15,
-) -> list[PersonTrack]:
-    """Link the people of each frame into tracks, greedily by the overlap of their boxes.
-
-    In each frame the pair (track, person) with the largest intersection over union goes first.
-    This follows people apart from each other; it does not bring back who was hidden for long, nor
-    tell two people who cross.
-
-    Args:
-        frames: frame numbers, increasing, with who is there.
-        size_px: width and height of the picture; people outside it are left out.
-        min_iou: smallest overlap with the track's last box.
-        max_gap: a track that misses more frames than this has ended.
-
-    Returns:
-        Tracks numbered from 0 in order of appearance.
-    """
-    tracks: list[list[tuple[int, Tensor]]] = []
-    boxes: list[Tensor] = []
-    for frame, people in frames:
-        found = [boxes_from_keypoints(person.keypoints_px) for person in people]
-        live = [t for t, rows in enumerate(tracks) if frame - rows[-1][0] <= max_gap + 1]
-        pairs = [
-            (overlap, t, p)
-            for p, box in enumerate(found)
-            for t in live
-            if (overlap := _iou(boxes[t], box)) >= min_iou
-        ]
-        chosen: dict[int, int] = {}
-        for _, t, p in sorted(pairs, reverse=True):
-            if p not in chosen and t not in chosen.values():
-                chosen[p] = t
-        for p, box in enumerate(found):
-            if p not in chosen:
-                chosen[p] = len(tracks)
-                tracks.append([])
-                boxes.append(box)
-            tracks[chosen[p]].append((frame, people[p].keypoints_px))
-            boxes[chosen[p]] = box
-    linked = [
-        track_from_keypoints(
-            0, torch.tensor([f for f, _ in rows]), torch.stack([k for _, k in rows]), size_px
-        )
-        for rows in tracks
-    ]
-    return _numbered([track for track in linked if track is not None])
-
-
 def _numbered(tracks: list[PersonTrack]) -> list[PersonTrack]:
     return [
         PersonTrack(i, t.frame_indices, t.boxes_px, t.confidence, t.keypoints_px)
         for i, t in enumerate(tracks)
     ]
-
-
-def _iou(a: Tensor, b: Tensor) -> float:
-    """Intersection over union of two boxes (x, y, w, h); 0 for NaN."""
-    low = torch.maximum(a[:2], b[:2])
-    high = torch.minimum(a[:2] + a[2:], b[:2] + b[2:])
-    shared = float((high - low).clamp(min=0).prod())
-    union = float(a[2:].prod() + b[2:].prod()) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def _load(path: Path) -> object:
@@ -240,7 +169,7 @@ def _read_coco(path: Path, content: object) -> list[PersonTrack]:
     frames: dict[int, list[DetectedPerson]] = {}
     for frame, _, person in people:
         frames.setdefault(frame, []).append(person)
-    return link_people(frames.items())
+    return track_people(frames.items())
 
 
 def _coco_person(entry: dict) -> DetectedPerson:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from flowhmr.cameras import Crop, warp_image
-from flowhmr.data.augment import AugmentConfig, degrade, occlude, recolour, sample_crop
+from flowhmr.cameras import Crop
+from flowhmr.data.augment import AugmentConfig, vary_crop
 from flowhmr.data.labels import labels_in_crop, surface_in_crop
 from flowhmr.data.stills import CELL_PX
 from flowhmr.geometry import collate, map_tensors
@@ -87,30 +87,14 @@ class LabelledBatches(torch.utils.data.Dataset):
         """Sample ``index`` of the run, without its labels."""
         rng = np.random.default_rng([self.seed, 4, index])
         which = self.indices[int(rng.integers(len(self.indices)))]
-        x, y, width, height = self.store.boxes_px(torch.tensor([which]))[0, 0].double().tolist()
-        middle_px = np.array([x + width / 2, y + height / 2])
-        crop = sample_crop(rng, middle_px, max(width, height), augment, self.size_px)
-        image = warp_image(self.store.images(which)[0], crop)
-        if rng.random() < augment.occluder:
-            image = occlude(rng, image, self._texture(rng))
-        image = recolour(rng, image, augment.colour)
-        if rng.random() < augment.degrade:
-            image = degrade(rng, image)
+        box_px = self.store.boxes_px(torch.tensor([which]))[0, 0].numpy()
+        picture = self.store.images(which)[0]
+        image, crop = vary_crop(rng, picture, box_px, self._other, augment, self.size_px)
         return _Drawn(image, crop, which)
 
-    def _texture(self, rng: np.random.Generator) -> np.ndarray:
-        """A piece of another labelled picture."""
-        other = self.store.images(self.indices[int(rng.integers(len(self.indices)))])[0]
-        side_px = other.shape[0] * rng.uniform(0.3, 0.8)
-        centre_px = rng.uniform(side_px / 2, other.shape[0] - side_px / 2, 2)
-        window = Crop(
-            torch.tensor(centre_px, dtype=torch.float32),
-            torch.tensor(side_px, dtype=torch.float32),
-            angle_rad=torch.zeros(()),
-            mirrored=torch.zeros(()),
-            size_px=self.size_px,
-        )
-        return warp_image(other, window)
+    def _other(self, rng: np.random.Generator) -> np.ndarray:
+        """Another labelled picture."""
+        return self.store.images(self.indices[int(rng.integers(len(self.indices)))])[0]
 
 
 @dataclass(frozen=True, eq=False)

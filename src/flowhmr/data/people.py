@@ -1,6 +1,7 @@
 """People of a video: who is where, and the images that pairs and crops are cut from."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from flowhmr.data.boxes import (
     smooth_boxes,
 )
 from flowhmr.data.detectors import (
-    Detector,
     DetectorProcess,
     KeypointRcnn,
     detect,
     mediapipe_detector,
 )
+from flowhmr.data.journal import Journal, source_key
 from flowhmr.data.keypoints import read_keypoints
 from flowhmr.data.video import VideoSource, open_video
 from flowhmr.records import Sequence
@@ -45,9 +46,9 @@ class PeopleConfig:
     box: tuple[str, ...] = ()
     """Typed in: x,y,w,h for all frames, or FRAME:x,y,w,h keyframes, in pixels."""
     detector: str = ""
-    """``mediapipe`` (one person; makes its own environment on first use), ``keypoint-rcnn``
-    (several; weights are downloaded by torchvision), ``keypoint-rcnn:FILE``, or ``command:...``
-    for a program that speaks the detector protocol."""
+    """``mediapipe`` (one person; makes its own environment on first use), ``mediapipe:4`` (up to
+    so many people at a time), ``keypoint-rcnn`` (several; weights are downloaded by torchvision),
+    ``keypoint-rcnn:FILE``, or ``command:...`` for a program that speaks the detector protocol."""
     person: int | None = None
     """Number of the person to take; all by default."""
 
@@ -77,8 +78,17 @@ def people_of(
     config: PeopleConfig,
     device: torch.device,
     on_progress: Callable[[int, int | None], None] | None = None,
+    journal: Path | None = None,
 ) -> list[PersonTrack]:
     """The tracks of the people in a video, gaps filled and boxes smoothed.
+
+    Args:
+        video: read once, if a detector is to look at it.
+        config: where the people are.
+        device: where a detector runs that is a network.
+        on_progress: told (frames done, frames in all or None) by a detector.
+        journal: file in which a detector's finds are kept, so that the same call goes on where it
+            was stopped.
 
     Raises:
         BoxError: no source or several, nobody found, no such person, boxes that are not of this
@@ -99,7 +109,7 @@ def people_of(
         count = video.frame_count or sum(1 for _ in video)
         tracks = [boxes_by_hand(config.box, count, video.size_px)]
     else:
-        tracks = _detected(video, config.detector, device, on_progress)
+        tracks = _detected(video, config.detector, device, on_progress, journal)
     if config.person is not None:
         numbers = [t.person for t in tracks]
         tracks = [t for t in tracks if t.person == config.person]
@@ -117,22 +127,24 @@ def _detected(
     name: str,
     device: torch.device,
     on_progress: Callable[[int, int | None], None] | None,
+    journal: Path | None,
 ) -> list[PersonTrack]:
     kind, _, rest = name.partition(":")
-    if kind == "mediapipe":
-        process = mediapipe_detector()
+    count = rest or "1"
+    if kind == "mediapipe" and count.isdecimal() and int(count) > 0:
+        process = mediapipe_detector(people=int(count))
     elif kind == "command" and rest:
         process = DetectorProcess(rest.split())
     elif kind == "keypoint-rcnn":
-        network: Detector = KeypointRcnn(str(device), Path(rest) if rest else None)
-        return detect(video, network, on_progress)
+        process = nullcontext(KeypointRcnn(str(device), Path(rest) if rest else None))
     else:
         raise BoxError(
-            f"detector: got {name!r}; expected mediapipe, keypoint-rcnn, keypoint-rcnn:FILE or "
-            "command:PROGRAM"
+            f"detector: got {name!r}; expected mediapipe, mediapipe:PEOPLE, keypoint-rcnn, "
+            "keypoint-rcnn:FILE or command:PROGRAM"
         )
-    with process:
-        return detect(video, process, on_progress)
+    key = {"detector": name} | ({} if journal is None else source_key(Path(video.info.path)))
+    with process as detector, Journal(journal, key) as kept:
+        return detect(video, detector, on_progress, kept)
 
 
 def sequences_of(path: Path, tracks: list[PersonTrack], crop_px: int) -> list[Sequence]:

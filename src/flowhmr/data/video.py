@@ -232,7 +232,8 @@ def _encode(
 ) -> None:
     size: tuple[int, ...] | None = None
     with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        options = {"crf": str(crf), "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.pix_fmt = "yuv420p"
         for index, image in enumerate(frames):
             if size is None:

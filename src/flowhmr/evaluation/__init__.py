@@ -10,6 +10,7 @@ from flowhmr.evaluation.flow_quality import (
     score_flow_quality,
 )
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
+from flowhmr.evaluation.people import mean_over_people, score_visible
 from flowhmr.evaluation.report import METRICS, Report, compare_markdown
 from flowhmr.evaluation.scores import (
     PROTOCOL,
@@ -40,6 +41,7 @@ __all__ = [
     "choose_starts",
     "compare_markdown",
     "flow_quality_markdown",
+    "mean_over_people",
     "mpjpe",
     "pa_mpjpe",
     "pve",
@@ -48,4 +50,5 @@ __all__ = [
     "score_flow",
     "score_flow_quality",
     "score_jitter",
+    "score_visible",
 ]

@@ -1,6 +1,7 @@
 """Experiments: the papers' tables on SynthMotion, one frozen config per run."""
 
 from flowhmr.experiments.lab import Lab, Task
+from flowhmr.experiments.motion import MOTION_RUNS, MOTION_TABLES, TrainMotion
 from flowhmr.experiments.of4hmr import RUNS, TABLES
 from flowhmr.experiments.perform import in_order, perform_all
 from flowhmr.experiments.recipes import CROP_PX
@@ -9,6 +10,8 @@ from flowhmr.experiments.tables import Claim, Row, Table, judge, markdown, sprea
 
 __all__ = [
     "CROP_PX",
+    "MOTION_RUNS",
+    "MOTION_TABLES",
     "RUNS",
     "TABLES",
     "Claim",
@@ -16,6 +19,7 @@ __all__ = [
     "Row",
     "Table",
     "Task",
+    "TrainMotion",
     "in_order",
     "judge",
     "markdown",

@@ -8,6 +8,15 @@ from flowhmr.losses.keypoints import (
     KeypointWeights,
     keypoint_terms,
 )
+from flowhmr.losses.motion import (
+    AdversaryTerms,
+    AdversaryWeights,
+    MotionTerms,
+    MotionWeights,
+    adversary_terms,
+    both_heads,
+    motion_terms,
+)
 from flowhmr.losses.objective import NonFiniteLoss, Objective, weigh
 from flowhmr.losses.supervised import (
     PredictedMaps,
@@ -28,6 +37,8 @@ from flowhmr.losses.texture import (
 from flowhmr.losses.tracks import TrackTerms, TrackWeights, track_terms
 
 __all__ = [
+    "AdversaryTerms",
+    "AdversaryWeights",
     "AnchorTerms",
     "AnchorWeights",
     "FlowLossConfig",
@@ -36,6 +47,8 @@ __all__ = [
     "KeypointLossConfig",
     "KeypointTerms",
     "KeypointWeights",
+    "MotionTerms",
+    "MotionWeights",
     "NonFiniteLoss",
     "Objective",
     "PredictedMaps",
@@ -46,12 +59,15 @@ __all__ = [
     "TextureWeights",
     "TrackTerms",
     "TrackWeights",
+    "adversary_terms",
     "anchor_terms",
+    "both_heads",
     "flow_terms",
     "heatmap_loss",
     "joint_loss",
     "keypoint_loss",
     "keypoint_terms",
+    "motion_terms",
     "supervised_terms",
     "surface_loss",
     "texture_terms",

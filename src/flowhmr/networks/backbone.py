@@ -77,8 +77,20 @@ class Backbone(nn.Module):
         self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
     ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b c h w"]]:
         """Features of RGB crops given as bytes, or as floats in [0, 1] (colour noise applied)."""
+        return self.features(self.normalised(frames))
+
+    def normalised(
+        self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
+    ) -> Float[Tensor, "b 3 s s"]:
+        """RGB crops, bytes or floats in [0, 1], as the network wants its input."""
         rgb = frames / 255 if frames.dtype == torch.uint8 else frames
-        maps = self.net(((rgb - self.mean) / self.std).contiguous(memory_format=_layout(rgb)))
+        return (rgb - self.mean) / self.std
+
+    def features(
+        self, inputs: Float[Tensor, "b c0 s s"]
+    ) -> tuple[Float[Tensor, "b f"], Float[Tensor, "b c h w"]]:
+        """Features of what `normalised` gives, or of as many channels as the net takes."""
+        maps = self.net(inputs.contiguous(memory_format=_layout(inputs)))
         if self.add_norm:
             maps = [_layer_norm(m) for m in maps]
         if self.config.pooling == "grid":

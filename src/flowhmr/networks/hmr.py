@@ -107,18 +107,11 @@ class Hmr(nn.Module):
         self.config = config
         self.body_id = mean.body_id
         self.backbone = Backbone(config.backbone)
-        start = torch.cat(
-            [
-                rot6d_from_rotmat(mean.rotmats, "spin").flatten(),
-                mean.betas,
-                torch.tensor(INITIAL_CAMERA),
-            ]
-        )
         self.num_betas = len(mean.betas)
-        self.register_buffer("start", start)
+        self.register_buffer("start", start_of(mean))
         self.map_head = MapHead(self.backbone) if config.maps else None
         extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
-        self.regressor = _Regressor(self.backbone.out_features + extra, len(start), config)
+        self.regressor = Regressor(self.backbone.out_features + extra, len(self.start), config)
 
     @property
     def size_px(self) -> int:
@@ -156,14 +149,24 @@ class Hmr(nn.Module):
         state = self.start.expand(len(feature), -1)
         for _ in range(self.config.rounds):
             state = state + self.regressor(torch.cat([feature, state], -1))
-        return HmrOutput(self._estimate(state), encoding.heatmap_logits, encoding.surface)
+        return HmrOutput(bodies_of(state, self.body_id), encoding.heatmap_logits, encoding.surface)
 
-    def _estimate(self, state: Float[Tensor, "b p"]) -> Estimate:
-        # Rotations in half precision would be off by millimetres at the hands.
-        with torch.autocast(state.device.type, enabled=False):
-            pose, betas, camera = state.float().split([6 * JOINTS, self.num_betas, 3], -1)
-            rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
-        return Estimate(BodyParams(rotmats, betas, self.body_id), WeakCamera(camera))
+
+def start_of(mean: MeanParams) -> Float[Tensor, "p"]:
+    """What a regressor starts from: pose in 6D, betas, camera."""
+    pose = rot6d_from_rotmat(mean.rotmats, "spin").flatten()
+    return torch.cat([pose, mean.betas, torch.tensor(INITIAL_CAMERA)])
+
+
+def bodies_of(state: Float[Tensor, "*b p"], body_id: str) -> Estimate:
+    """The bodies and cameras that a regressor's numbers stand for."""
+    # Rotations in half precision would be off by millimetres at the hands.
+    with torch.autocast(state.device.type, enabled=False):
+        pose, betas, camera = state.float().split(
+            [6 * JOINTS, state.shape[-1] - 6 * JOINTS - 3, 3], -1
+        )
+        rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
+    return Estimate(BodyParams(rotmats, betas, body_id), WeakCamera(camera))
 
 
 class MapHead(nn.Module):
@@ -193,7 +196,7 @@ def soft_argmax(
     return points, mass.amax(-1)
 
 
-class _Regressor(nn.Module):
+class Regressor(nn.Module):
     """One residual update of (pose, shape, camera)."""
 
     def __init__(self, features: int, parameters: int, config: HmrConfig):

@@ -15,11 +15,15 @@ from flowhmr.networks.backbone import BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 from flowhmr.networks.lift import Lift, LiftConfig
+from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig
 
 FORMAT = "flowhmr-hmr-1"
 CONTEXT_FORMAT = "flowhmr-context-1"
 LIFT_FORMAT = "flowhmr-lift-1"
-FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT)
+MOTION_FORMAT = "flowhmr-motion-1"
+FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT, MOTION_FORMAT)
+
+Network = Hmr | ContextHmr | Lift | MotionHmr
 
 BASELINE = Path(__file__).parent / "assets" / "baseline.safetensors"
 """The shipped network of images; its card stands beside it."""
@@ -31,9 +35,7 @@ class NetworkFileError(ValueError):
     """A file that does not hold one of our networks."""
 
 
-def save_network(
-    path: Path, network: Hmr | ContextHmr | Lift, notes: dict[str, Any], half: bool = False
-) -> None:
+def save_network(path: Path, network: Network, notes: dict[str, Any], half: bool = False) -> None:
     """Write weights, architecture and body identity to one file, whole or not at all.
 
     Args:
@@ -47,10 +49,12 @@ def save_network(
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     base = network.hmr if isinstance(network, ContextHmr) else network
     config = dataclasses.asdict(base.config)
-    if isinstance(base, Hmr):
-        config["backbone"]["weights"] = ""
+    hmr = config["hmr"] if isinstance(base, MotionHmr) else config
+    if "backbone" in hmr:
+        hmr["backbone"]["weights"] = ""
+    kinds = {Lift: LIFT_FORMAT, MotionHmr: MOTION_FORMAT}
     metadata = {
-        "format": LIFT_FORMAT if isinstance(base, Lift) else FORMAT,
+        "format": kinds.get(type(base), FORMAT),
         "config": json.dumps(config),
         "body_id": base.body_id,
         "num_betas": str(base.num_betas),
@@ -142,6 +146,11 @@ def load_network(path: Path) -> Hmr | ContextHmr:
             f"{path}: got a network of keypoint tracks; expected one of images; give it to "
             "`flowhmr capture`, or read it with load_lift"
         )
+    if isinstance(network, MotionHmr):
+        raise NetworkFileError(
+            f"{path}: got a network of flow and keypoints along a video; expected one of images; "
+            "read it with load_motion"
+        )
     return network
 
 
@@ -153,14 +162,29 @@ def load_lift(path: Path) -> Lift:
     """
     network = _load(path)
     if not isinstance(network, Lift):
+        kind = "a Motion HMR" if isinstance(network, MotionHmr) else "a network of images"
         raise NetworkFileError(
-            f"{path}: got a network of images; expected one of keypoint tracks; train one with "
-            "`flowhmr lift`"
+            f"{path}: got {kind}; expected one of keypoint tracks; train one with `flowhmr lift`"
         )
     return network
 
 
-def _load(path: Path) -> Hmr | ContextHmr | Lift:
+def load_motion(path: Path) -> MotionHmr:
+    """A Motion HMR from its file, in evaluation mode on the CPU.
+
+    Raises:
+        NetworkFileError: as `load_network`.
+    """
+    network = _load(path)
+    if not isinstance(network, MotionHmr):
+        raise NetworkFileError(
+            f"{path}: got another kind of network; expected a Motion HMR; train one with "
+            "`flowhmr motion`"
+        )
+    return network
+
+
+def _load(path: Path) -> Network:
     card = read_card(path)
     config, context = card["config"], card["context"]
     mean = MeanParams(
@@ -170,9 +194,11 @@ def _load(path: Path) -> Hmr | ContextHmr | Lift:
         if card["format"] == LIFT_FORMAT:
             dilations = tuple(config["dilations"])
             network = Lift(LiftConfig(**{**config, "dilations": dilations}), mean)
+        elif card["format"] == MOTION_FORMAT:
+            config = {**config, "hmr": _hmr_config(config["hmr"])}
+            network = MotionHmr(MotionHmrConfig(**config), mean)
         else:
-            backbone = BackboneConfig(**config["backbone"])
-            network = Hmr(HmrConfig(**{**config, "backbone": backbone}), mean)
+            network = Hmr(_hmr_config(config), mean)
             if context is not None:
                 network = ContextHmr(ContextConfig(**context), network)
     except (KeyError, TypeError, ValueError) as error:
@@ -195,3 +221,7 @@ def _load(path: Path) -> Hmr | ContextHmr | Lift:
             f"{path}: got weights that do not fit the architecture stored with them ({error})"
         ) from error
     return network.eval()
+
+
+def _hmr_config(stored: dict[str, Any]) -> HmrConfig:
+    return HmrConfig(**{**stored, "backbone": BackboneConfig(**stored["backbone"])})

@@ -3,6 +3,7 @@
 from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
+from flowhmr.records.motion_input import MotionClip, MotionInput, along_frames
 from flowhmr.records.track_input import TrackClip, TrackInput, TrackLabels
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Estimate",
     "Labels",
     "Lifted",
+    "MotionClip",
+    "MotionInput",
     "PersonMotion",
     "SceneMotion",
     "Sequence",
@@ -19,6 +22,7 @@ __all__ = [
     "TrackClip",
     "TrackInput",
     "TrackLabels",
+    "along_frames",
     "gaps_in",
     "join_estimates",
 ]

@@ -21,7 +21,7 @@ from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_sh
 from flowhmr.synth.shots import ShotConfig
 from flowhmr.synth.stage import SynthConfig, set_stage
 from flowhmr.synth.stills import Still, StillConfig, render_stills
-from flowhmr.synth.store import ClipStore, write_whole
+from flowhmr.synth.store import ClipStore, rest_map, write_whole
 from flowhmr.synth.synthmotion import (
     LABELLED_SHARES,
     SPLITS,
@@ -76,6 +76,7 @@ __all__ = [
     "read_bvh",
     "render_clip",
     "render_stills",
+    "rest_map",
     "sample_background",
     "set_stage",
     "split_spec",

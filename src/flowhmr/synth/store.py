@@ -167,15 +167,29 @@ def surface_maps(clip: SynthClip, body: BodyModel) -> UInt8[Tensor, "t h2 w2 4"]
     per_metre = (clip.camera.focal_px / clip.translation_m[:, 2])[:, None]
     seen = torch.cat([seen[..., :2], seen[..., 2:] * per_metre[..., None]], -1)
     height, width = (side // CELL_PX for side in clip.images.shape[1:3])
-    fragments = rasterise(seen / CELL_PX, body.faces, height, width)
+    middle = slice(CELL_PX // 2, None, CELL_PX)
+    shown = clip.silhouette[:, middle, middle]
+    return rest_map(seen / CELL_PX, body, height, width) * shown[..., None]
+
+
+def rest_map(
+    verts_px: Float[Tensor, "*b v 3"], body: BodyModel, height: int, width: int
+) -> UInt8[Tensor, "*b h w 4"]:
+    """`Labels.surface` of bodies that nothing hides, seen in ``height`` by ``width`` cells.
+
+    Args:
+        verts_px: posed vertices; x, y and depth in cells.
+        body: whose vertices they are.
+        height, width: of the map.
+    """
+    fragments = rasterise(verts_px, body.faces, height, width)
     rest_m = body.v_template
     low, high = rest_m.amin(0), rest_m.amax(0)
-    rest = ((rest_m - low) / (high - low)).expand(len(clip), -1, -1)
-    points = interpolate(fragments, body.faces, rest)
-    middle = slice(CELL_PX // 2, None, CELL_PX)
-    shown = (fragments.face_ids >= 0) & clip.silhouette[:, middle, middle]
-    full = torch.cat([points.clamp(0, 1), torch.ones_like(points[..., :1])], -1) * 255
-    return (full * shown[..., None]).to(torch.uint8)
+    rest = ((rest_m - low) / (high - low)).expand(*verts_px.shape[:-2], -1, -1)
+    points = interpolate(fragments, body.faces, rest).clamp(0, 1)
+    known = (fragments.face_ids >= 0)[..., None]
+    full = torch.cat([points, torch.ones_like(points[..., :1])], -1) * 255
+    return (full * known).to(torch.uint8)
 
 
 def _draw_file(spec: SplitSpec, folder: Path, clips: tuple[int, int]) -> None:

@@ -1,5 +1,6 @@
 """Training: one loop for pre-training, refinement and fitting; run folders; checkpoints."""
 
+from flowhmr.training.adapt import AdaptConfig, adapt
 from flowhmr.training.config import LoopConfig, OptimiserConfig, TrainConfig
 from flowhmr.training.lift import (
     LiftLoopConfig,
@@ -9,6 +10,16 @@ from flowhmr.training.lift import (
     train_lift,
 )
 from flowhmr.training.loop import colour_noise, estimator_of, train
+from flowhmr.training.motion import (
+    MotionLoopConfig,
+    MotionTrainingConfig,
+    estimate_along,
+    light_training,
+    motion_video,
+    pretrain_motion,
+    score_motion,
+    train_motion,
+)
 from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
 from flowhmr.training.run import Run, draw_losses, provenance
@@ -27,11 +38,14 @@ from flowhmr.training.video import estimate_video, surface_weights, video_terms
 __all__ = [
     "BASELINE_WEIGHTS",
     "FIT",
+    "AdaptConfig",
     "CheckpointError",
     "FlowLinks",
     "LiftLoopConfig",
     "LiftTrainingConfig",
     "LoopConfig",
+    "MotionLoopConfig",
+    "MotionTrainingConfig",
     "OptimiserConfig",
     "PretrainConfig",
     "RefineConfig",
@@ -39,22 +53,29 @@ __all__ = [
     "SequenceFit",
     "SequenceFitConfig",
     "TrainConfig",
+    "adapt",
     "colour_noise",
     "draw_losses",
+    "estimate_along",
     "estimate_video",
     "estimator_of",
     "fit_sequence",
     "flow_disagreement",
     "flow_source",
+    "light_training",
+    "motion_video",
     "pretrain",
     "pretrain_lift",
+    "pretrain_motion",
     "provenance",
     "refine",
     "score_lift",
+    "score_motion",
     "sequence_links",
     "surface_of",
     "surface_weights",
     "train",
     "train_lift",
+    "train_motion",
     "video_terms",
 ]

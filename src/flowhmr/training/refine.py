@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 
 from flowhmr.body import BodyModel
 from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
@@ -105,6 +106,33 @@ def refine(
     Returns:
         The network's file in the run folder.
     """
+    parts = prepare(config, network, video, config.train.batch, cache, on_pool)
+    return finish(config, parts, body, folder, device, "refine")
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a refinement is made of."""
+
+    loop: TrainConfig
+    """The loop, as suits the network."""
+    network: Hmr | ContextHmr
+    """Where it starts."""
+    labelled: Dataset | None
+    """Batches of labelled crops."""
+    pairs: Dataset | None
+    """Batches of pairs of video frames."""
+
+
+def prepare(
+    config: RefineConfig,
+    network: Hmr | ContextHmr,
+    video: list[Sequence],
+    stills: int,
+    cache: Path,
+    on_pool: Callable[[int, int], None] | None = None,
+) -> Parts:
+    """The parts of a refinement; ``stills`` is how many crops of them there are in each batch."""
     loop = config.train
     network = _with_context(network, config)
     hmr = network.hmr if isinstance(network, ContextHmr) else network
@@ -112,20 +140,32 @@ def refine(
         # Nothing to compare with the maps' labels.
         loop = replace(loop, supervised=replace(loop.supervised, heatmaps=0.0, surface=0.0))
     size_px = network.size_px
-    stills = pairs = None
+    labelled = pairs = None
     # The video first: what is wrong with it shows before the stills are rendered.
     if loop.pairs:
         length = network.config.length if isinstance(network, ContextHmr) else 0
         cut = replace(config.pairs, context=length)
         source = flow_source(cut, config.flow, cache)
         pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
-    if loop.batch:
+    if stills:
         pool = StillPool(config.pool, cache, on_progress=on_pool)
-        stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
-    run = Run(folder, loop, config, "refine")
-    result = train(loop, network, body, stills, pairs, run, device)
+        labelled = StillBatches(pool, size_px, stills, config.augment, loop.seed, loop.steps)
+    return Parts(loop, network, labelled, pairs)
+
+
+def finish(
+    config: RefineConfig,
+    parts: Parts,
+    body: BodyModel,
+    folder: Path,
+    device: torch.device,
+    name: str,
+) -> Path:
+    """Train with these parts and save the network; returns its file."""
+    run = Run(folder, parts.loop, config, name)
+    result = train(parts.loop, parts.network, body, parts.labelled, parts.pairs, run, device)
     path = folder / "network.safetensors"
-    save_network(path, result, {"trained_by": "refine", **provenance(), **run.cost()})
+    save_network(path, result, {"trained_by": name, **provenance(), **run.cost()})
     return path
 
 
