@@ -12,7 +12,7 @@ simulated as a detector would give them, and ``flowhmr adapt`` does the rest: bo
     exact     fine-tuned with the true bodies and the flow: what better labels could give
 
 Networks are scored on the clips that they were fine-tuned on, as a user would use them, and on
-others of the same domain. Finished runs are not done again. About 5 minutes a row on one core.
+others of the same domain. Finished runs are not done again. About 10 minutes a row on one core.
 """
 
 import argparse
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--own", type=float, default=AdaptConfig().own)
+    parser.add_argument("--flow", type=float, default=AdaptConfig().train.flow.flow, help="weight")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lift", type=Path, default=None)
     arguments = parser.parse_args()
@@ -79,7 +80,8 @@ def main() -> None:
 
     reports: list[Report] = []
     for row in arguments.rows:
-        name = f"{row}-{arguments.steps}-own{arguments.own:g}-seed{arguments.seed}"
+        settings = f"{arguments.steps}-own{arguments.own:g}-flow{arguments.flow:g}"
+        name = f"{row}-{settings}-seed{arguments.seed}"
         run = BASELINE if row == "shipped" else folder / name / "network.safetensors"
         if not run.exists():
             fine_tune(row, run.parent, videos, mine, body, arguments)
@@ -135,7 +137,13 @@ def fine_tune(
 ) -> None:
     """One row."""
     config = AdaptConfig(own=arguments.own)
-    train = replace(config.train, steps=arguments.steps, seed=arguments.seed, workers=0)
+    train = replace(
+        config.train,
+        steps=arguments.steps,
+        seed=arguments.seed,
+        flow=FlowWeights(arguments.flow),
+        workers=0,
+    )
     if row == "no-flow":
         train = replace(train, pairs=0, flow=FlowWeights(0.0))
     config = replace(config, train=train)

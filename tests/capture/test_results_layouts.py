@@ -344,6 +344,14 @@ def test_romp_without_tracks_is_read_for_one_person(read):
         read(npz(**romp_video(people=2, tracked=False)))
 
 
+def test_bev_is_not_taken_for_romp(read):
+    """Its camera means something else."""
+    entry = romp_frame(2)
+    entry["smpl_betas"] = wave(2, 11)
+    with pytest.raises(ResultFileError, match=r"person 0: got eleven betas, as BEV .*run romp"):
+        read(npz(results=entry))
+
+
 def test_a_picture_of_romp_may_have_many_people(read):
     tracks = read(npz(results=romp_frame(3)))
     assert [t.person for t in tracks] == [0, 1, 2]

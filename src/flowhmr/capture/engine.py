@@ -21,6 +21,7 @@ from flowhmr.capture.taken import Start, begun, starts_of, within
 from flowhmr.data import (
     BoxError,
     Journal,
+    NobodyFound,
     PeopleConfig,
     PersonTrack,
     VideoFrame,
@@ -189,10 +190,7 @@ def _starts(
         return starts_of(chosen, [], camera, video.size_px, body)
     try:
         tracks = found(people)
-    except BoxError as error:
-        # Flags and files that are wrong are to be said; that nobody was found stops nothing here.
-        if "nobody was found" not in str(error):
-            raise
+    except NobodyFound:
         tracks = []
     return starts_of(chosen, tracks, camera, video.size_px, body)
 

@@ -283,7 +283,7 @@ def begun(
     limbs: LimbFlow,
     network: Lift,
     camera: PerspectiveCamera,
-    fps: Float[Tensor, "t"],
+    fps: float | Float[Tensor, "t"],
     body: BodyModel,
 ) -> LiftedTrack:
     """The motion that a person starts with, and which feet stand.

@@ -34,7 +34,7 @@ from flowhmr.data.motion_inputs import (
     with_detector,
 )
 from flowhmr.data.motion_sets import MotionSetConfig, motion_sequences
-from flowhmr.data.people import PeopleConfig, people_of, sequences_of
+from flowhmr.data.people import NobodyFound, PeopleConfig, people_of, sequences_of
 from flowhmr.data.pseudo import OwnVideo, PseudoBatches, own_videos
 from flowhmr.data.sequences import (
     FlowSource,
@@ -99,6 +99,7 @@ __all__ = [
     "MotionInputConfig",
     "MotionSetConfig",
     "MotionVideo",
+    "NobodyFound",
     "OwnVideo",
     "PairBatches",
     "PairConfig",

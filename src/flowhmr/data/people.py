@@ -34,6 +34,10 @@ from flowhmr.records import Sequence
 LARGEST_BYTES = 4e9
 
 
+class NobodyFound(BoxError):
+    """A detector or a file has nobody in the whole video."""
+
+
 @dataclass(frozen=True)
 class PeopleConfig:
     """Where the person's boxes come from: give one of the four."""
@@ -91,8 +95,8 @@ def people_of(
             was stopped.
 
     Raises:
-        BoxError: no source or several, nobody found, no such person, boxes that are not of this
-            video.
+        NobodyFound: there is nobody.
+        BoxError: no source or several, no such person, boxes that are not of this video.
     """
     given = [n for n in ("boxes", "keypoints", "box", "detector") if getattr(config, n)]
     if len(given) != 1:
@@ -116,7 +120,7 @@ def people_of(
         if not tracks:
             raise BoxError(f"person {config.person}: got people {numbers}; expected one of them")
     if not tracks:
-        raise BoxError("got a video in which nobody was found; give boxes with --people.box")
+        raise NobodyFound("got a video in which nobody was found; give boxes with --people.box")
     for track in tracks:
         check_track(track, video.size_px, video.frame_count)
     return [smooth_boxes(fill_gaps(t)) for t in tracks]

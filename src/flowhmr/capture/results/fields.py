@@ -121,7 +121,7 @@ class Columns:
         return rotmat_from_axis_angle(self.numbers(key, 72).unflatten(-1, (24, 3))).float()
 
     def betas(self, key: str) -> Float[Tensor, "t 10"]:
-        """The first ten betas (BEV has an eleventh, for children)."""
+        """The first ten betas."""
         array = np.asarray(self.get(key))
         if array.ndim < 1 or array.shape[-1] < 10:
             raise ResultFileError(f"{self._what(key)}: got shape {array.shape}; expected [t, 10]")

@@ -1,8 +1,9 @@
-"""ROMP and BEV (simple_romp): ``video_results.npz``, or the npz of one picture."""
+"""ROMP (simple_romp): ``video_results.npz``, or the npz of one picture. BEV's are refused."""
 
 import re
 from typing import Any
 
+import numpy as np
 import torch
 
 from flowhmr.cameras import WeakCamera
@@ -66,6 +67,13 @@ def _single_person(frames: dict[Any, Any]) -> dict[str, list[Any]]:
 
 def _track(number: int, entry: Any, size_px: tuple[int, int]) -> ForeignTrack:
     rows = columns(entry, f"person {number}", "frame_id")
+    shape = np.shape(rows.get("smpl_betas"))
+    if shape and shape[-1] == 11:
+        # Its camera is a perspective one with x and y in the other order, about the hips.
+        raise ResultFileError(
+            f"person {number}: got eleven betas, as BEV writes them; expected a result of ROMP; "
+            "run romp in bev's place"
+        )
     params = rows.numbers("cam", 3)
     side_px = torch.full((len(params),), float(max(size_px)))
     return ForeignTrack(
