@@ -12,14 +12,18 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from flowhmr.body import open_body
+from flowhmr.body import COCO_17, SMPL_24, open_body
+from flowhmr.capture import load_motion
 from flowhmr.cli import shared
 from flowhmr.cli.predict import predict
-from flowhmr.data import open_video, read_boxes
+from flowhmr.data import demo_clip, open_video, read_boxes
 from flowhmr.geometry import rotmat_from_axis_angle
 from flowhmr.networks import ContextConfig, ContextHmr, load_hmr, load_network, read_card
 
 FRAMES = 9
+ENDS = [
+    f"{side}_{joint}" for side in ("left", "right") for joint in ("wrist", "elbow", "knee", "ankle")
+]
 SMALL_POOL = (
     "--config.pool.count", "32", "--config.pool.chunk", "32", "--config.pool.backgrounds", "4",
     "--config.pool.stills.size-px", "64",
@@ -266,3 +270,14 @@ def test_demo_shows_before_and_after(flowhmr, network, monkeypatch):
     }
     assert "| | before | after |" in answer.out
     assert Path("demo/report.html").read_text().count("data:") == 3
+    # The whole way with the shipped lifting network: the body's joints lie on the keypoints.
+    scene = load_motion(Path("demo/capture/motion.npz"))
+    (person,) = scene.people
+    (given,) = read_boxes(demo_clip()[1])
+    assert torch.equal(person.frame_indices, given.frame_indices)
+    body = open_body()
+    joints_cam = body.joints(person.params) + person.translation_m[:, None]
+    points_px = scene.camera.project(joints_cam)[:, list(SMPL_24.indices_of(ENDS)), :2]
+    keypoints = given.keypoints_px[:, list(COCO_17.indices_of(ENDS))]
+    apart = (points_px - keypoints[..., :2]).norm(dim=-1) / given.boxes_px[:, 2:].amax(-1)[:, None]
+    assert float(apart[keypoints[..., 2] > 0.5].median()) < 0.03

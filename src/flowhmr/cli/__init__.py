@@ -7,7 +7,7 @@ import sys
 COMMANDS = {
     "demo": (
         "flowhmr.cli.demo",
-        "refine the shipped network on the shipped clip, show what changed",
+        "the whole way on the shipped clip: refine a network, capture 3D motion, show both",
     ),
     "capture": (
         "flowhmr.cli.capture",

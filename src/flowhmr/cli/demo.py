@@ -1,4 +1,5 @@
-"""Refine the shipped network on the shipped clip with its own motion, and show what changed."""
+"""Refine the shipped network on the shipped clip with its own motion, show what changed, and
+capture the person in it in 3D."""
 
 import json
 import textwrap
@@ -13,6 +14,9 @@ from PIL import Image
 
 from flowhmr.body import BodyModel
 from flowhmr.cameras import Crop, warp_image
+from flowhmr.capture import CaptureConfig
+from flowhmr.cli.capture import Arguments as CaptureArguments
+from flowhmr.cli.capture import run as run_capture
 from flowhmr.cli.evaluate import VideoScore, score_benchmark
 from flowhmr.cli.predict import overlay_frames, predict
 from flowhmr.cli.shared import (
@@ -134,6 +138,11 @@ def run(arguments: Arguments) -> None:
     }.items():
         console.print(f"{what:18}  {where.resolve()}")
     console.print(f"{'took':18}  {minutes:.1f} minutes")
+    console.print("\n3D motion of the same clip, by the network of keypoints and flow")
+    whole = CaptureConfig(people=people)
+    run_capture(
+        CaptureArguments(clip_path, out=out / "capture", config=whole, device=arguments.device)
+    )
 
 
 def _score(
