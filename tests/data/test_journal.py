@@ -95,3 +95,20 @@ def test_a_source_is_known_by_its_file_and_its_changes(tmp_path):
     assert source_key(video) != first
     with pytest.raises(FileNotFoundError):
         source_key(tmp_path / "b.mp4")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_disk_is_told(tmp_path):
+    path = tmp_path / "people.jsonl"
+    fill(path, range(3))
+
+    def onto_a_full_disk() -> None:
+        with Path("/dev/full").open("wb") as full, Journal(path, KEY) as journal:
+            journal._file.close()
+            journal._file = full
+            for frame in range(3, 5000):
+                journal.add(frame, "x" * 100)
+
+    with pytest.raises(OSError, match=r"people.jsonl: got No space left .*; free some and start"):
+        onto_a_full_disk()
+    assert list(rows_of(path)) == [0, 1, 2], "what was written before is there"

@@ -4,6 +4,8 @@ import base64
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,8 +72,9 @@ class Journal:
         at: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with self._told():
+                file.close()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,11 +92,22 @@ class Journal:
         self._rows[frame] = row
         if self._file is None:
             return
-        self._file.write(json.dumps([frame, row], separators=(",", ":")).encode() + b"\n")
-        if time.monotonic() - self._written > WRITE_EVERY_S:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._written = time.monotonic()
+        with self._told():
+            self._file.write(json.dumps([frame, row], separators=(",", ":")).encode() + b"\n")
+            if time.monotonic() - self._written > WRITE_EVERY_S:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._written = time.monotonic()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self.path}: got {error.strerror} while writing; expected free space; free some "
+                "and start the same command again: what was written is kept"
+            ) from error
 
 
 def packed(values: Tensor) -> str:
