@@ -107,7 +107,7 @@ def case_of(batches: LiftBatches, index: int, network: Lift, body: BodyModel) ->
     if bool(boxes_from_keypoints(seen_px).isnan().all()):
         return None
     crops = crops_along(seen_px)
-    flow_px = batches._flow_px(row["limb_flow_px"], seen_px, crops, rng)
+    flow_px = batches.seen_flow_px(row["limb_flow_px"], seen_px, crops, rng)
     camera = PerspectiveCamera(row["focal_px"][0], row["centre_px"][0])
     side = (crops.side_px / 1.2)[:, None].expand(-1, 2)
     boxes_px = torch.cat([crops.centre_px - side / 2, side], -1)

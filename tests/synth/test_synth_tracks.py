@@ -12,6 +12,7 @@ from flowhmr.body import COCO_17, BodyModel, Mesh
 from flowhmr.cameras import PerspectiveCamera
 from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
 from flowhmr.raster import visible_vertices
+from flowhmr.records import FEET
 from flowhmr.synth import ShotConfig, SynthTrack, TrackConfig, synth_track
 from flowhmr.synth import tracks as tracks_module
 from flowhmr.synth.shots import Shot, sample_shot
@@ -354,10 +355,10 @@ def test_feet_stand_where_the_world_sees_them_still():
     """Steps of a foot in the world, not before the camera: 0.3 m/s are 10 mm a frame."""
     frames = 9
     world = torch.zeros(frames, 24, 3, dtype=torch.float64)
-    left, right = tracks_module.FEET[0], tracks_module.FEET[3]
+    left, right = FEET[0], FEET[3]
     world[:, left, 0] = 0.0095 * torch.arange(frames)
     world[:, right, 2] = 0.0105 * torch.arange(frames)
-    world[:, tracks_module.FEET[1], 1] = torch.tensor([0.0] * 5 + [0.5] * 4)
+    world[:, FEET[1], 1] = torch.tensor([0.0] * 5 + [0.5] * 4)
     stands = tracks_module._stands(world)
     assert stands[:, 0].all()
     assert not stands[:, 3].any()

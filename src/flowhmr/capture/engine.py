@@ -26,9 +26,11 @@ from flowhmr.data import (
     PersonTrack,
     VideoFrame,
     VideoSource,
+    find_cuts,
     open_video,
     people_of,
     source_key,
+    split_at_cuts,
 )
 from flowhmr.flow import flow_estimator
 from flowhmr.geometry import pick
@@ -166,6 +168,9 @@ def _starts(
         tracks = people_of(
             video, people, device, lambda done, total: say("people", done, total), journal
         )
+        # A detector's tracks end at cuts; a file does not know of them.
+        if not people.detector:
+            tracks = split_at_cuts(tracks, find_cuts(video))
         return [track for track in tracks if _has_keypoints(track)]
 
     if config.init is None:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from flowhmr.cameras import PerspectiveCamera
+from flowhmr.cameras import PerspectiveCamera, px_from_opencv
 from flowhmr.data import Journal, PersonTrack, VideoFrame, packed, unpacked
 
 SIDE_PX = 640
@@ -94,10 +94,9 @@ class GroundWatcher:
         ]
         if not boxes_px:
             return {}
-        pairs = _followed(before, after, _outside(before, [b * zoom for _, b in boxes_px]))
-        if len(pairs) < LEAST:
+        pairs_px = _followed(before, after, _outside(before, [b * zoom for _, b in boxes_px]))
+        if len(pairs_px) < LEAST:
             return {}
-        pairs_px = torch.from_numpy(pairs).float()
         turn, off_px = _turn_between(pairs_px / zoom, self.camera)
         still = off_px * zoom < STILL_PX
         told: dict[str, str] = {}
@@ -123,20 +122,17 @@ def _outside(picture: np.ndarray, boxes_px: list[Tensor]) -> UInt8[np.ndarray, "
     return mask
 
 
-def _followed(
-    before: np.ndarray, after: np.ndarray, mask: np.ndarray
-) -> Float[np.ndarray, "n 2 2"]:
+def _followed(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> Float[Tensor, "n 2 2"]:
     """Corners in both pictures, pixels: those that are found back where they came from."""
     corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 8, mask=mask)
     if corners is None:
-        return np.zeros((0, 2, 2), np.float32)
+        return torch.zeros(0, 2, 2)
     window = {"winSize": (15, 15), "maxLevel": 3}
     there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, **window)  # pyright: ignore[reportCallIssue, reportArgumentType]
     back, refound, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **window)  # pyright: ignore[reportCallIssue, reportArgumentType]
     returns = np.linalg.norm(back - corners, axis=-1)[:, 0] < 0.5
     kept = (found[:, 0] > 0) & (refound[:, 0] > 0) & returns
-    # To pixel corners on integers; a shift by half a pixel does not turn anything.
-    return np.concatenate([corners, there], 1)[kept] + 0.5
+    return px_from_opencv(torch.from_numpy(np.concatenate([corners, there], 1)[kept]))
 
 
 def _turn_between(

@@ -9,7 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams
-from flowhmr.cameras import Crop, PerspectiveCamera, View, crop_from_box, view_of, warp_image
+from flowhmr.cameras import (
+    Crop,
+    PerspectiveCamera,
+    View,
+    WeakCamera,
+    crop_from_box,
+    translation_from_weak,
+    view_of,
+    warp_image,
+)
 from flowhmr.data import (
     LIMB_POINTS,
     Journal,
@@ -123,8 +132,8 @@ class LiftedTrack:
     motion: PersonMotion
     """In metres before the video's camera."""
     stands: Float[Tensor, "t 4"]
-    """For each frame of the motion, how likely each foot stands in the world, 0..1: ankles and
-    balls (joints 7, 8, 10, 11)."""
+    """For each frame of the motion, how likely each of the joints `flowhmr.records.FEET` stands in
+    the world, 0..1."""
 
 
 @torch.no_grad()
@@ -210,10 +219,10 @@ def before_camera(
     Returns:
         Rotations, joint 0 into camera axes, and translations in metres.
     """
-    weak, rotmats = bodies.camera, bodies.params.rotmats
-    scale = weak.scale.clamp(min=1e-6)
-    depth_m = 1 / (scale * view.half)
-    placed_m = torch.cat([weak.shift / scale[:, None], depth_m[:, None]], -1)
+    rotmats, camera = bodies.params.rotmats, bodies.camera.params
+    weak = WeakCamera(torch.cat([camera[:, :1].clamp(min=1e-6), camera[:, 1:]], -1))
+    # A view is a picture two half-widths wide.
+    placed_m = translation_from_weak(weak, 1 / view.half, 2)
     back = view.rotmats.mT
     turned = torch.cat([(back @ rotmats[:, 0])[:, None], rotmats[:, 1:]], 1)
     shape = betas.expand(len(rotmats), -1).contiguous()

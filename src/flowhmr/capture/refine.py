@@ -19,9 +19,8 @@ from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture.ground import GroundMotion
 from flowhmr.data import ACROSS, ALONG, BONES
 from flowhmr.geometry import pick, rotmat_from_axis_angle
-from flowhmr.records import PersonMotion, gaps_in
+from flowhmr.records import FEET, PersonMotion, gaps_in
 
-FEET = list(SMPL_24.indices_of(("left_ankle", "right_ankle", "left_foot", "right_foot")))
 LIMBS = [name for name in COCO_17.names if name in SMPL_24.names]
 """COCO's keypoints that are joints of the body's chain: all but the face's."""
 
@@ -78,7 +77,7 @@ class Evidence:
     side_px: Float[Tensor, "t"]
     """Width of the person's crop."""
     stands: Float[Tensor, "t 4"]
-    """How likely each foot stands in the world, 0..1: ankles and balls (joints 7, 8, 10, 11)."""
+    """How likely each of the joints `flowhmr.records.FEET` stands in the world, 0..1."""
     ground: GroundMotion
     """How the camera turns about the person until the next frame of the video."""
 
@@ -248,7 +247,7 @@ def _slides(
     joints_cam: Float[Tensor, "t 24 3"], evidence: Evidence
 ) -> tuple[Float[Tensor, "t2 4 3"], Float[Tensor, "t2 4"]]:
     """How feet move over the ground until the next frame, metres, and how surely they do not."""
-    feet, ground = joints_cam[:, FEET], evidence.ground
+    feet, ground = joints_cam[:, list(FEET)], evidence.ground
     # The camera's turn carries what stands still along.
     slides_m = feet[1:] - feet[:-1] @ ground.turns[:-1].mT
     stands = evidence.stands

@@ -131,9 +131,9 @@ def captured(
         if total is not None:
             bars[stage](done, total)
 
-    found = capture(source, config, lift, body, device, told)
+    work = make_folder(folder / f"{number:02d}-{source.stem}")
+    found = capture(source, config, lift, body, device, told, work)
     scene = trusted(found, body, arguments.trust)
-    make_folder(folder)
     noted.unlink(missing_ok=True)
     save_motion(target, scene, body)
     # Last: without it the motion is found again.

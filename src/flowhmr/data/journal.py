@@ -76,9 +76,6 @@ class Journal:
             with self._told():
                 file.close()
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def row(self, frame: int) -> Any | None:
         """What was found in a frame, if the pass had come that far."""
         return self._rows.get(frame)

@@ -284,7 +284,7 @@ class LiftBatches(torch.utils.data.Dataset):
         while bool(boxes_from_keypoints(seen_px).isnan().all()):
             seen_px = detections(row["keypoints_px"], row["visible"], side_px, model, rng)
         crops = crops_along(seen_px)
-        flow_px = self._flow_px(row["limb_flow_px"], seen_px, crops, rng)
+        flow_px = self.seen_flow_px(row["limb_flow_px"], seen_px, crops, rng)
         focal_px = row["focal_px"] * float(np.exp(model.focal * rng.standard_normal()))
         view = view_of(crops, PerspectiveCamera(focal_px, row["centre_px"]))
         betas = self.store.tables["betas"][track].expand(self.config.frames, -1)
@@ -296,13 +296,14 @@ class LiftBatches(torch.utils.data.Dataset):
         seen = track_input(seen_px, crops, flow_px, view)
         return TrackClip(seen, TrackLabels(params, points), row["stands"])
 
-    def _flow_px(
+    def seen_flow_px(
         self,
         flow_px: Float[Tensor, "t2 p 2"],
         seen_px: Float[Tensor, "t 17 3"],
         crops: Crop,
         rng: np.random.Generator,
     ) -> Float[Tensor, "t p 3"]:
+        """The limbs' flow as an estimator would give it, and 1 where it is known."""
         model, frames = self.config.detector, len(seen_px)
         last = torch.zeros(frames - len(flow_px), LIMB_POINTS, 2)
         flow_px = torch.cat([flow_px, last])

@@ -16,14 +16,13 @@ from flowhmr.body import BodyParams
 from flowhmr.cameras import WeakCamera
 from flowhmr.geometry import rot6d_from_rotmat, rotmat_from_rot6d
 from flowhmr.networks.hmr import INITIAL_CAMERA, JOINTS, MeanParams
-from flowhmr.records import Estimate, Lifted, TrackInput
+from flowhmr.records import FEET, Estimate, Lifted, TrackInput
 
 FLOW_UNIT = 0.05
 """Flow of a walking person's limbs from frame to frame, crop half-widths."""
 VIEW_UNIT = 0.25
 """The tangent of half the angle that a person takes, about."""
 KEYPOINTS = 17
-FEET = 4
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Lift(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.frame = nn.Linear(width, 6 * JOINTS + 3)
         self.shape = nn.Linear(width, self.num_betas)
-        self.feet = nn.Linear(width, FEET)
+        self.feet = nn.Linear(width, len(FEET))
         for layer in (self.frame, self.shape, self.feet):
             nn.init.normal_(layer.weight, std=0.005)
             nn.init.zeros_(layer.bias)

@@ -4,9 +4,10 @@ from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
 from flowhmr.records.motion_input import MotionClip, MotionInput, along_frames
-from flowhmr.records.track_input import TrackClip, TrackInput, TrackLabels
+from flowhmr.records.track_input import FEET, TrackClip, TrackInput, TrackLabels
 
 __all__ = [
+    "FEET",
     "Before",
     "Clip",
     "Estimate",

@@ -27,7 +27,7 @@ class Lifted:
     bodies: Estimate
     """In the axes of each frame's `flowhmr.cameras.View`, and its weak camera."""
     stands: Float[Tensor, "*b 4"]
-    """Log-odds that a foot stands in the world: ankles and balls (joints 7, 8, 10, 11)."""
+    """Log-odds that each of the joints `FEET` stands in the world."""
 
 
 @dataclass(frozen=True, eq=False)

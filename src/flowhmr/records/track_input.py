@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowhmr.body import BodyParams
+from flowhmr.body import SMPL_24, BodyParams
+
+FEET = SMPL_24.indices_of(("left_ankle", "right_ankle", "left_foot", "right_foot"))
+"""The chain's joints of which is said whether they stand in the world: ankles and balls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,5 +49,4 @@ class TrackClip:
     labels: TrackLabels
     """What it should say of the body."""
     stands: Bool[Tensor, "*b t 4"]
-    """Which feet stand in the world: ankles and balls (joints 7, 8, 10, 11), whatever the camera
-    does."""
+    """Which of the joints `FEET` stand in the world, whatever the camera does."""

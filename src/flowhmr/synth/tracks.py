@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowhmr.body import COCO_17, SMPL_24, BodyModel, BodyParams, Mesh
+from flowhmr.body import COCO_17, BodyModel, BodyParams, Mesh
 from flowhmr.cameras import PerspectiveCamera, pixel_centres_px
 from flowhmr.raster import Fragments, interpolate, rasterise
+from flowhmr.records import FEET
 from flowhmr.synth.actors import MotionConfig, sample_actor
 from flowhmr.synth.shots import Shot, ShotConfig, sample_shot
 
@@ -23,8 +24,6 @@ BACKDROP = (1.2, 8.0)
 """How far the background is, in distances of the person; log-uniform."""
 HIDES = (0.1, 0.5)
 """Width and height of what hides a part of the person, shares of the person's box; uniform."""
-FEET = SMPL_24.indices_of(("left_ankle", "right_ankle", "left_foot", "right_foot"))
-"""The chain's joints of which is said whether they stand."""
 STANDS_M_S = 0.3
 """A joint slower than this stands."""
 FPS = 30.0
