@@ -12,7 +12,7 @@ from flowhmr.body import SMPL_24, BodyParams
 from flowhmr.cameras import WeakCamera
 from flowhmr.geometry import align_similarity, pick, rotmat_from_axis_angle
 from flowhmr.losses import NonFiniteLoss, TrackTerms, TrackWeights, track_terms, weigh
-from flowhmr.losses.tracks import FAR
+from flowhmr.losses.motion import FAR
 from flowhmr.records import Estimate, Lifted, TrackClip, TrackInput, TrackLabels
 
 BATCH, FRAMES = 3, 4

@@ -67,8 +67,7 @@ def motion_terms(
         joints_m: of the estimated bodies (``BodyModel.joints``), camera axes.
         target_m: of the true ones.
     """
-    ours = joints_m - joints_m[..., HIPS, :].mean(-2, keepdim=True)
-    theirs = target_m - target_m[..., HIPS, :].mean(-2, keepdim=True)
+    ours, theirs = about_hips(joints_m), about_hips(target_m)
     # Singular values in single precision are off where limbs lie in a plane.
     with torch.no_grad():
         onto = align_similarity(ours.double(), theirs.double())
@@ -84,6 +83,11 @@ def motion_terms(
         shape=(params.betas - labels.params.betas).square().mean((1, 2)),
         camera=torch.exp(-10 * camera.scale).square().mean(1),
     )
+
+
+def about_hips(joints_m: Float[Tensor, "*b 24 3"]) -> Float[Tensor, "*b 24 3"]:
+    """Joints from the middle of the hips on."""
+    return joints_m - joints_m[..., HIPS, :].mean(-2, keepdim=True)
 
 
 def both_heads(now: MotionTerms, after: MotionTerms) -> MotionTerms:

@@ -1,19 +1,13 @@
 """Losses of bodies along a video against their labels (Motion HMR, section 3.2, and motion)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from flowhmr.body import SMPL_24
-from flowhmr.geometry import align_similarity
+from flowhmr.losses.motion import about_hips, motion_terms
 from flowhmr.records import Lifted, TrackClip
-
-HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
-FAR = 2.0
-"""A joint further off in the picture than this, in crop half-widths, pulls no harder."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,8 @@ class TrackTerms:
     motion: Float[Tensor, "b"]
     """The same of the joints' steps from frame to frame."""
     points: Float[Tensor, "b"]
-    """Distance of projected joints, coordinate by coordinate, crop half-widths, at most `FAR`."""
+    """Distance of projected joints, coordinate by coordinate, crop half-widths, at most
+    `flowhmr.losses.motion.FAR`."""
     pose: Float[Tensor, "b"]
     """Mean squared difference of rotation matrices' entries."""
     shape: Float[Tensor, "b"]
@@ -74,26 +69,12 @@ def track_terms(
         joints_m: of the estimated bodies (``BodyModel.joints``), the views' axes.
         target_m: of the true ones.
     """
-    estimate, labels = found.bodies, truth.labels
-    ours = joints_m - joints_m[..., HIPS, :].mean(-2, keepdim=True)
-    theirs = target_m - target_m[..., HIPS, :].mean(-2, keepdim=True)
-    apart = ours - theirs
-    with torch.no_grad():
-        onto = align_similarity(ours.double(), theirs.double())
-    aligned = onto(ours.double()) - theirs
+    common = motion_terms(found.bodies, truth.labels, joints_m, target_m)
+    ours, theirs = about_hips(joints_m), about_hips(target_m)
     steps = (ours.diff(dim=1) - theirs.diff(dim=1)).abs()
-    camera = estimate.camera
-    seen = camera.scale[..., None, None] * joints_m[..., :2] + camera.shift[..., None, :]
-    off = (seen - labels.points).abs().clamp(max=FAR)
-    params = estimate.params
     return TrackTerms(
-        joints=apart.abs().mean((1, 2, 3)),
-        aligned=aligned.abs().mean((1, 2, 3)).to(ours.dtype),
+        **{field.name: getattr(common, field.name) for field in fields(common)},
         motion=steps.mean((1, 2, 3)) if steps.shape[1] else steps.new_zeros(len(steps)),
-        points=off.mean((1, 2, 3)),
-        pose=(params.rotmats - labels.params.rotmats).square().mean((1, 2, 3, 4)),
-        shape=(params.betas - labels.params.betas).square().mean((1, 2)),
-        camera=torch.exp(-10 * camera.scale).square().mean(1),
         stands=binary_cross_entropy_with_logits(
             found.stands, truth.stands.to(ours.dtype), reduction="none"
         ).mean((1, 2)),
