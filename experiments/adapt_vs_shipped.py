@@ -113,7 +113,7 @@ def as_video(folder: Path, sequence: Sequence, body: BodyModel) -> tuple[Path, P
     visible = torch.stack([labels.keypoint_confidence[:, _joint(n)] for n in COCO_17.names], -1) > 0
     side_px = 1.2 * sequence.boxes_px[:, 2:].amax(-1)
     rng = np.random.default_rng([12, int(name[-3:])])
-    found = detections(exact_px, visible, side_px, DetectorModel(), rng)
+    found = detections(exact_px, visible, side_px, DetectorModel(), rng).keypoints_px
     boxes_px = boxes_from_keypoints(found)
     rows = boxes_px.isfinite().all(-1).nonzero()[:, 0]
     track = PersonTrack(0, rows, boxes_px[rows], found[rows, :, 2].mean(-1), found[rows])

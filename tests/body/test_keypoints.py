@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from flowhmr.body import (
     COCO_17,
@@ -94,6 +95,27 @@ def test_keypoints_have_gradients():
     BODY.keypoints(mesh, OPENPOSE_25).square().sum().backward()
     assert betas.grad.isfinite().all()
     assert betas.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("joints", [COCO_17, OPENPOSE_25, H36M_17])
+def test_keypoints_without_a_mesh_are_those_of_the_mesh(joints):
+    params = posed(BODY, 2, 3)
+    rotmats, betas = params.rotmats.requires_grad_(), params.betas.requires_grad_()
+    chain, found = BODY.joints_and_keypoints(params, joints)
+    mesh = BODY.mesh(params)
+    assert_close(chain, mesh.joints, atol=1e-5, rtol=0)
+    expected = BODY.keypoints(mesh, joints)
+    assert_close(found, expected, atol=1e-5, rtol=0)
+    weights = torch.linspace(-1, 1, found.numel()).view_as(found)
+    ours = torch.autograd.grad((found * weights).sum(), (rotmats, betas))
+    theirs = torch.autograd.grad((expected * weights).sum(), (rotmats, betas))
+    for one, other in zip(ours, theirs, strict=True):
+        assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_keypoints_that_need_a_regressor_need_a_mesh(smpl_body):
+    with pytest.raises(ValueError, match=r"h36m-17: got a rule with regressor .* make the mesh"):
+        smpl_body.joints_and_keypoints(smpl_body.rest_params(1), H36M_17)
 
 
 def test_keypoints_come_in_the_bodys_type():

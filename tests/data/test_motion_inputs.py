@@ -290,7 +290,7 @@ def test_simulated_detections():
     of = sequence()
     exact = DetectorModel(
         bias=0.0, noise=(0.0, 0.0), drift=(0.0, 0.0), reports_all=0.0, flips=0.0, lost=0.0,
-        lost_person=0.0, swapped=0.0,
+        lost_person=0.0, merged=0.0, crossed=0.0, stray=0.0, swapped=0.0,
     )  # fmt: skip
     (found,) = with_detector([of], exact)
     told, _ = seen_keypoints(found, range(FRAMES), PLAIN, None)

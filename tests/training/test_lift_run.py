@@ -45,7 +45,8 @@ SHORT = LiftLoopConfig(
 TRACKS = TrackConfig(seed=3, frames=12, size_px=48)
 SURE = DetectorModel(
     bias=0.0, noise=(0.0, 0.0), drift=(0.0, 0.0), reports_all=1.0, flips=0.0, lost=0.0,
-    lost_person=0.0, swapped=0.0, flow_noise=0.0, flow_lost=0.0, focal=0.0,
+    lost_person=0.0, merged=0.0, crossed=0.0, stray=0.0, swapped=0.0, flow_noise=0.0,
+    flow_lost=0.0, focal=0.0,
 )  # fmt: skip
 
 

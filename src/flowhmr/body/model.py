@@ -225,13 +225,41 @@ class BodyModel:
         if joints == SMPL_24:
             return mesh.joints
         rule = self._rule(joints)
-        if joints.name not in self._keypoint_tables:
-            tables = keypoint_tables(rule, self.landmarks, self.v_template)
-            self._keypoint_tables[joints.name] = tables
-        tables = self._keypoint_tables[joints.name]
+        tables = self._tables_of(rule)
         sources = [mesh.joints, mesh.verts[..., tables.landmark_ids, :]]
         sources += [self._regressor(name, joints)(mesh) for name in rule.regressors()]
         return tables.matrix @ torch.cat(sources, -2)
+
+    def joints_and_keypoints(
+        self, params: BodyParams, joints: JointSet
+    ) -> tuple[Float[Tensor, "*b 24 3"], Float[Tensor, "*b k 3"]]:
+        """The chain's joints and the keypoints of a joint set, metres, as `mesh` and `keypoints`.
+
+        No vertices are posed but those that the rule looks at.
+
+        Raises:
+            BodyIdentityError: the parameters belong to another body.
+            ValueError: another number of betas than the body has, or a rule that needs a regressor.
+            TypeError: another floating type than the body's.
+        """
+        rotmats, betas = self._flat("keypoints", params)
+        rule = self._rule(joints)
+        if rule.regressors():
+            raise ValueError(
+                f"keypoints {joints.name}: got a rule with regressor {rule.regressors()[0]}; "
+                "expected chain joints and landmarks; make the mesh and use body.keypoints"
+            )
+        tables = self._tables_of(rule)
+        ids = tables.landmark_ids
+        blend = blend_tables(
+            self.v_template[ids], self.shapedirs[ids], self.posedirs[:, ids], self.weights[ids]
+        )
+        with torch.autocast(rotmats.device.type, enabled=False):
+            chain = posed_chain(self._chain, rotmats, betas)
+            landmarks = posed_verts(blend, chain, rotmats, betas)
+            found = tables.matrix @ torch.cat([chain.joints, landmarks], -2)
+        batch = params.rotmats.shape[:-3]
+        return chain.joints.reshape(*batch, 24, 3), found.reshape(*batch, len(joints), 3)
 
     def with_regressors(self, *regressors: Regressor) -> "BodyModel":
         """The same body with regressors that `keypoints` may use.
@@ -276,6 +304,12 @@ class BodyModel:
             f"keypoints: got joint set {joints.name}; expected one that body {self.body_id} has a "
             f"rule for: {known}"
         )
+
+    def _tables_of(self, rule: KeypointRule) -> KeypointTables:
+        name = rule.joints.name
+        if name not in self._keypoint_tables:
+            self._keypoint_tables[name] = keypoint_tables(rule, self.landmarks, self.v_template)
+        return self._keypoint_tables[name]
 
     def _regressor(self, name: str, joints: JointSet) -> Regressor:
         for regressor in self.regressors:

@@ -14,7 +14,7 @@ from torch import Tensor
 from flowhmr.body import BodyModel
 from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture.ground import GroundMotion, GroundWatcher
-from flowhmr.capture.lifting import LiftedTrack, LimbFlow, default_camera, limb_flows
+from flowhmr.capture.lifting import LiftedTrack, LimbFlow, corrected, default_camera, limb_flows
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.capture.results import ResultFileError, read_results
 from flowhmr.capture.taken import Start, begun, starts_of, within
@@ -128,6 +128,8 @@ def capture(
     evidence: dict[int, Evidence] = {}
     for number, (start, limb) in enumerate(zip(starts, limbs, strict=True), 1):
         with _timed(seconds, "network"):
+            track, limb = corrected(start.track, limb)
+            start = replace(start, track=track)
             lifted = begun(start, limb, network, camera, rates[start.track.frame_indices], body)
         if config.init is not None:
             lifted = within(lifted, len(times_s))

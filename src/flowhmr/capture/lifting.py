@@ -1,7 +1,7 @@
 """From keypoint tracks and a video to bodies in metres: flow at the limbs, the network."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from flowhmr.data import (
     packed,
     track_input,
     unpacked,
+    without_mistakes,
 )
 from flowhmr.flow import FlowEstimator, estimate_pair, sample_masked_flow
 from flowhmr.geometry import collate, map_tensors, to_device
@@ -123,6 +124,16 @@ def _one(
     trusted = trusted[0] & known
     moved_px = torch.where(trusted[:, None], moved_px, torch.zeros_like(moved_px))
     return torch.cat([moved_px, trusted[:, None].to(moved_px.dtype)], -1)
+
+
+def corrected(track: PersonTrack, limbs: LimbFlow) -> tuple[PersonTrack, LimbFlow]:
+    """The same with what the detector mistook put right (`flowhmr.data.without_mistakes`)."""
+    assert track.keypoints_px is not None
+    side_px = crop_from_box(track.boxes_px, FLOW_PX).side_px
+    keypoints_px, flow_px = without_mistakes(
+        track.keypoints_px, limbs.flow_px, track.frame_indices, side_px
+    )
+    return replace(track, keypoints_px=keypoints_px), LimbFlow(flow_px)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,8 @@ from flowhmr.geometry import pick, rotmat_from_axis_angle
 from flowhmr.records import FEET, PersonMotion, gaps_in
 
 LIMBS = [name for name in COCO_17.names if name in SMPL_24.names]
-"""COCO's keypoints that are joints of the body's chain: all but the face's."""
+"""COCO's keypoints that are joints of the body's chain: all but the face's. Detectors agree on
+them best: how far a body is from the picture is said of these."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class TrackFitConfig:
 
     steps: int = 100
     """Updates; 0 leaves the motion as it is."""
-    pose_rate: float = 0.02
+    pose_rate: float = 0.03
     """Adam's first step of the joints' turns, radians; all rates fall to zero along a cosine."""
     shape_rate: float = 0.01
     """Adam's first step of the betas."""
-    translation_rate: float = 0.01
+    translation_rate: float = 0.02
     """Adam's first step of the translation, metres."""
-    keypoints: float = 10.0
+    keypoints: float = 14.0
     """Weight of detected keypoints."""
+    face: float = 0.3
+    """The face's keypoints count so much less: they are close together and shake the head."""
     keypoint_unit: float = 0.015
     """Share of the person's crop."""
     flow: float = 3.0
@@ -188,8 +191,10 @@ def _fit_window(
     course = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     for _ in range(config.steps):
         rotmats, where_m = start @ rotmat_from_axis_angle(turn), (first_m + shift)[:, None]
-        joints_cam = _joints(body, rotmats, betas + grow) + where_m
-        total = _disagreement(joints_cam, evidence, camera, config)
+        params = _params(body, rotmats, betas + grow)
+        joints_m, keypoints_m = body.joints_and_keypoints(params, COCO_17)
+        joints_cam = joints_m + where_m
+        total = _disagreement(joints_cam, keypoints_m + where_m, evidence, camera, config)
         if config.feet and len(rows) > 1:
             slides_m, weight = _slides(joints_cam, evidence)
             total = total + config.feet * (robust(slides_m / config.feet_unit) * weight).mean()
@@ -197,7 +202,7 @@ def _fit_window(
             # Small bodies move less: that must not shrink them.
             still = joints_cam
             if shape_too:
-                still = _joints(body, rotmats, betas + grow.detach()) + where_m
+                still = body.joints(_params(body, rotmats, betas + grow.detach())) + where_m
             bend = still[:-2] - 2 * still[1:-1] + still[2:]
             total = total + config.smooth * robust(bend / config.smooth_unit).mean()
         total = total + config.prior * turn.square().sum(-1).mean()
@@ -212,12 +217,13 @@ def _fit_window(
         return rotmats, first_m + shift.detach(), betas + grow.detach()
 
 
-def _joints(
+def _params(
     body: BodyModel, rotmats: Float[Tensor, "t 24 3 3"], betas: Float[Tensor, "k"]
-) -> Float[Tensor, "t 24 3"]:
-    return body.joints(BodyParams(rotmats, betas.expand(len(rotmats), -1), body.body_id))
+) -> BodyParams:
+    return body.params(rotmats, betas.expand(len(rotmats), -1))
 
 
+_ON_CHAIN = torch.tensor([name in LIMBS for name in COCO_17.names])
 _LIMB_JOINTS = list(SMPL_24.indices_of(LIMBS))
 _LIMB_KEYPOINTS = list(COCO_17.indices_of(LIMBS))
 _BONE_JOINTS = [
@@ -227,18 +233,21 @@ _BONE_JOINTS = [
 
 def _disagreement(
     joints_cam: Float[Tensor, "t 24 3"],
+    keypoints_cam: Float[Tensor, "t 17 3"],
     evidence: Evidence,
     camera: PerspectiveCamera,
     config: TrackFitConfig,
 ) -> Float[Tensor, ""]:
-    points_px = camera.project(joints_cam)[..., :2]
     side_px = evidence.side_px[:, None, None]
-    seen = evidence.keypoints_px[:, _LIMB_KEYPOINTS]
-    off = (points_px[:, _LIMB_JOINTS] - seen[..., :2]) / (config.keypoint_unit * side_px)
-    total = config.keypoints * (robust(off) * seen[..., 2]).mean()
-    if config.flow and len(points_px) > 1:
+    seen = evidence.keypoints_px
+    off = camera.project(keypoints_cam)[..., :2] - seen[..., :2]
+    apart = robust(off / (config.keypoint_unit * side_px)) * seen[..., 2]
+    trust = torch.where(_ON_CHAIN.to(apart.device), 1.0, config.face)
+    total = config.keypoints * (apart * trust).mean()
+    if config.flow and len(joints_cam) > 1:
         flow = evidence.limb_flow_px[:-1]
-        off = (_bone_flow(points_px) - flow[..., :2]) / (config.flow_unit * side_px[:-1])
+        moved_px = _bone_flow(camera.project(joints_cam)[..., :2])
+        off = (moved_px - flow[..., :2]) / (config.flow_unit * side_px[:-1])
         total = total + config.flow * (robust(off) * flow[..., 2]).mean()
     return total
 

@@ -12,6 +12,7 @@ from flowhmr.data.boxes import (
     smooth_boxes,
 )
 from flowhmr.data.cuts import CutFinder, find_cuts, split_at_cuts
+from flowhmr.data.detector_model import Detected, DetectorModel, detections
 from flowhmr.data.detectors import (
     DetectorError,
     DetectorProcess,
@@ -24,6 +25,7 @@ from flowhmr.data.keypoints import read_keypoints
 from flowhmr.data.labelled import LabelledBatches
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.links import StoredLinks
+from flowhmr.data.mistakes import without_mistakes
 from flowhmr.data.motion_inputs import (
     HEATMAP_JOINTS,
     MotionBatches,
@@ -47,13 +49,7 @@ from flowhmr.data.sequences import (
     mixture_weights,
 )
 from flowhmr.data.stills import StillBatches
-from flowhmr.data.track_store import (
-    DetectorModel,
-    LiftBatches,
-    LiftDataConfig,
-    TrackStore,
-    detections,
-)
+from flowhmr.data.track_store import LiftBatches, LiftDataConfig, TrackStore
 from flowhmr.data.tracking import DetectedPerson, track_people
 from flowhmr.data.tracks import (
     ACROSS,
@@ -84,6 +80,7 @@ __all__ = [
     "BenchmarkConfig",
     "BoxError",
     "CutFinder",
+    "Detected",
     "DetectedPerson",
     "DetectorError",
     "DetectorModel",
@@ -147,6 +144,7 @@ __all__ = [
     "unpacked",
     "video_info",
     "with_detector",
+    "without_mistakes",
     "write_boxes",
     "write_video",
 ]

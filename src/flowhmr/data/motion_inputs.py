@@ -15,9 +15,9 @@ from torch import Tensor
 from flowhmr.body import COCO_17, SMPL_24
 from flowhmr.cameras import Crop, between_crops, crop_from_box, pixel_centres_px, warp_image
 from flowhmr.data.augment import recolour
+from flowhmr.data.detector_model import DetectorModel, detections
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.sequences import PairSource
-from flowhmr.data.track_store import DetectorModel, detections
 from flowhmr.data.tracks import MIN_CONFIDENCE
 from flowhmr.flow import sample_flow
 from flowhmr.geometry import collate, pick
@@ -316,7 +316,8 @@ def _simulated(
 ) -> Float[Tensor, "t 17 3"]:
     visible = labels.keypoint_confidence[:, _NEAREST] > 0
     side_px = 1.2 * boxes_px[:, 2:].amax(-1)
-    return detections(labels.keypoints_px[:, _NEAREST], visible, side_px, model, rng)
+    exact_px = labels.keypoints_px[:, _NEAREST]
+    return detections(exact_px, visible, side_px, model, rng).keypoints_px
 
 
 def _varied(crops: Crop, config: MotionInputConfig, rng: np.random.Generator) -> Crop:

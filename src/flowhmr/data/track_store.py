@@ -11,15 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flowhmr.body import COCO_17, BodyModel, open_body
+from flowhmr.body import BodyModel, open_body
 from flowhmr.cameras import Crop, PerspectiveCamera, view_of
 from flowhmr.data.boxes import boxes_from_keypoints
-from flowhmr.data.tracks import LIMB_POINTS, crops_along, limb_points, track_input
+from flowhmr.data.detector_model import Detected, DetectorModel, detections
+from flowhmr.data.tracks import (
+    BONES,
+    LIMB_POINTS,
+    MIRRORED_BONES,
+    crops_along,
+    limb_points,
+    track_input,
+)
 from flowhmr.flow import sample_flow
 from flowhmr.geometry import axis_angle_from_rotmat, collate, rotmat_from_axis_angle
 from flowhmr.records import TrackClip, TrackLabels
@@ -31,9 +39,6 @@ FAR = 10.0
 """Joints further off than so many half-widths of the view are said to be so far off."""
 READ_AT = 0.012
 """Standard deviation of the places at which flow is read, shares of the person's crop."""
-LEGS = COCO_17.indices_of(
-    [f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
-)
 
 
 class TrackStore:
@@ -124,100 +129,6 @@ def _row(config: TrackConfig, index: int, body: BodyModel) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class DetectorModel:
-    """How a keypoint detector errs. Lengths are shares of the person's crop."""
-
-    bias: float = 0.012
-    """Standard deviation of what is constant along a clip, keypoint by keypoint: detectors do not
-    agree on where a hip is."""
-    noise: tuple[float, float] = (0.004, 0.016)
-    """Of what is new in each frame; drawn for each clip."""
-    drift: tuple[float, float] = (0.004, 0.014)
-    """Of what changes slowly; drawn for each clip."""
-    hidden: float = 3.0
-    """Noise and drift are so many times as large where the keypoint is hidden."""
-    reports_all: float = 0.5
-    """Share of clips in which hidden keypoints are reported all the same (in the rest the legs are
-    in half of the clips: Motion HMR, appendix B)."""
-    flips: float = 0.03
-    """Share of keypoints whose state is turned round."""
-    lost: float = 0.5
-    """Share of clips in which a keypoint is lost for up to 20 frames."""
-    lost_person: float = 0.15
-    """Share of clips in which everything is lost, for up to 15 frames."""
-    swapped: float = 0.1
-    """Share of clips in which left and right are swapped for up to 6 frames."""
-    flow_noise: float = 0.003
-    """Standard deviation of the flow."""
-    flow_lost: float = 0.05
-    """Share of flow vectors that are something else, and as many that are missing."""
-    focal: float = 0.15
-    """Standard deviation of the logarithm of the focal length that is given."""
-
-
-def detections(
-    keypoints_px: Float[Tensor, "t 17 2"],
-    visible: Bool[Tensor, "t 17"],
-    side_px: Float[Tensor, "t"],
-    model: DetectorModel,
-    rng: np.random.Generator,
-) -> Float[Tensor, "t 17 3"]:
-    """The keypoints as a detector would give them, with confidences; zeros where missing.
-
-    Args:
-        keypoints_px: where they are.
-        visible: which are seen.
-        side_px: width of the person's crop.
-        model: of the detector.
-        rng: source of every choice.
-    """
-    t = len(keypoints_px)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.standard_normal(shape)).float()
-
-    def chance(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.random(shape)).float()
-
-    slow = torch.from_numpy(_slow(rng, t, 34)).float().unflatten(-1, (17, 2))
-    error = rng.uniform(*model.noise) * normal(t, 17, 2) + rng.uniform(*model.drift) * slow
-    error = error * torch.where(visible[..., None], 1.0, model.hidden) + model.bias * normal(17, 2)
-    seen_px = keypoints_px + side_px[:, None, None] * error
-
-    found = visible.clone()
-    if rng.random() < model.reports_all:
-        found |= chance(t, 17) < 0.9
-    elif rng.random() < 0.5:
-        found[:, list(LEGS)] = True
-    found ^= chance(t, 17) < model.flips
-    if rng.random() < model.lost:
-        found[_stretch(rng, t, 20), int(rng.integers(17))] = False
-    if rng.random() < model.lost_person:
-        found[_stretch(rng, t, 15)] = False
-    swapped = _stretch(rng, t, 6) if rng.random() < model.swapped else slice(0)
-    sure = torch.where(visible, 0.6 + 0.4 * chance(t, 17), 0.3 + 0.5 * chance(t, 17))
-    confidence = (sure * found)[..., None]
-    seen = torch.cat([seen_px * (confidence > 0), confidence], -1)
-    # What is known of a keypoint goes with it, be it that it is missing.
-    seen[swapped] = seen[swapped][:, list(COCO_17.mirror)]
-    return seen
-
-
-def _slow(rng: np.random.Generator, frames: int, channels: int) -> np.ndarray:
-    """Smooth noise of standard deviation 1."""
-    width = 4
-    kernel = np.exp(-0.5 * (np.arange(-3 * width, 3 * width + 1) / width) ** 2)
-    white = rng.standard_normal((frames + 6 * width, channels))
-    smooth = [np.convolve(column, kernel, "valid") for column in white.T]
-    return np.stack(smooth, -1) / np.sqrt((kernel**2).sum())
-
-
-def _stretch(rng: np.random.Generator, frames: int, longest: int) -> slice:
-    start = int(rng.integers(frames))
-    return slice(start, start + 1 + int(rng.integers(longest)))
-
-
-@dataclass(frozen=True)
 class LiftDataConfig:
     """What a lifting network learns from."""
 
@@ -280,11 +191,11 @@ class LiftBatches(torch.utils.data.Dataset):
         row = {k: v[track][when] for k, v in self.store.tables.items() if k != "betas"}
         model = self.config.detector
         side_px = 1.2 * row["boxes_px"][:, 2:].amax(-1)
-        seen_px = detections(row["keypoints_px"], row["visible"], side_px, model, rng)
-        while bool(boxes_from_keypoints(seen_px).isnan().all()):
-            seen_px = detections(row["keypoints_px"], row["visible"], side_px, model, rng)
-        crops = crops_along(seen_px)
-        flow_px = self.seen_flow_px(row["limb_flow_px"], seen_px, crops, rng)
+        told = detections(row["keypoints_px"], row["visible"], side_px, model, rng)
+        while bool(boxes_from_keypoints(told.keypoints_px).isnan().all()):
+            told = detections(row["keypoints_px"], row["visible"], side_px, model, rng)
+        crops = crops_along(told.keypoints_px)
+        flow_px = self.seen_flow_px(row["limb_flow_px"], told, crops, rng)
         focal_px = row["focal_px"] * float(np.exp(model.focal * rng.standard_normal()))
         view = view_of(crops, PerspectiveCamera(focal_px, row["centre_px"]))
         betas = self.store.tables["betas"][track].expand(self.config.frames, -1)
@@ -293,27 +204,40 @@ class LiftBatches(torch.utils.data.Dataset):
         params = self.store.body.params(torch.cat([ahead[:, None], rotmats[:, 1:]], 1), betas)
         # Joints far outside the image, of people who nearly touch the camera.
         points = view.see(row["joints_px"]).nan_to_num(0).clamp(-FAR, FAR)
-        seen = track_input(seen_px, crops, flow_px, view)
+        seen = track_input(told.keypoints_px, crops, flow_px, view)
         return TrackClip(seen, TrackLabels(params, points), row["stands"])
 
     def seen_flow_px(
         self,
         flow_px: Float[Tensor, "t2 p 2"],
-        seen_px: Float[Tensor, "t 17 3"],
+        told: Detected,
         crops: Crop,
         rng: np.random.Generator,
     ) -> Float[Tensor, "t p 3"]:
-        """The limbs' flow as an estimator would give it, and 1 where it is known."""
-        model, frames = self.config.detector, len(seen_px)
+        """The limbs' flow as an estimator would give it, and 1 where it is known.
+
+        It is read where the detector has the limbs.
+        """
+        model, frames = self.config.detector, len(told.source)
         last = torch.zeros(frames - len(flow_px), LIMB_POINTS, 2)
-        flow_px = torch.cat([flow_px, last])
-        _, known = limb_points(seen_px, crops.side_px)
+        flow = torch.cat([flow_px, last]).unflatten(1, (len(BONES), -1))
+        bones = torch.tensor(BONES)
+        ends, mirrored = told.source[:, bones], bones[MIRRORED_BONES]
+        flow = torch.where(_all_are(ends, mirrored), flow[:, MIRRORED_BONES], flow)
+        elsewhere = ~(_all_are(ends, mirrored) | _all_are(ends, bones))[..., 0]
+        flow_px = flow.flatten(1, 2)
+        _, known = limb_points(told.keypoints_px, crops.side_px)
         noise = torch.from_numpy(rng.standard_normal(flow_px.shape)).float()
         lost = torch.from_numpy(rng.random(flow_px.shape[:2]))
         # Something else: as if the point were on another limb, or beside the body.
-        strength = torch.where(lost < model.flow_lost, 10.0, 1.0)[..., None]
+        strange = (lost < model.flow_lost) | elsewhere.expand(-1, -1, flow.shape[2]).flatten(1)
+        strength = torch.where(strange, 10.0, 1.0)[..., None]
         flow_px = flow_px + crops.side_px[:, None, None] * model.flow_noise * strength * noise
         known = known & (lost < 1 - model.flow_lost)
         if len(last):
             known[-1] = False
         return torch.cat([flow_px, known[..., None].to(flow_px.dtype)], -1)
+
+
+def _all_are(source: Int[Tensor, "t b 2"], bones: Int[Tensor, "b 2"]) -> Bool[Tensor, "t b 1 1"]:
+    return (source == bones).all(-1)[..., None, None]

@@ -19,6 +19,8 @@ BONES = tuple(
     )
 )  # fmt: skip
 """Between whose ends flow is read."""
+MIRRORED_BONES = [BONES.index((COCO_17.mirror[a], COCO_17.mirror[b])) for a, b in BONES]
+"""For each bone, that of the other side."""
 ALONG = (0.2, 0.5, 0.8)
 """Where along a bone."""
 ACROSS = (-0.012, 0.012)
