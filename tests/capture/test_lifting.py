@@ -20,7 +20,7 @@ from flowhmr.cameras import (
 )
 from flowhmr.capture import before_camera, default_camera, lift_track, limb_flows
 from flowhmr.capture.engine import _rates
-from flowhmr.capture.lifting import LimbFlow
+from flowhmr.capture.lifting import LimbFlow, corrected
 from flowhmr.data import LIMB_POINTS, Journal, PersonTrack, VideoFrame, crops_along, track_input
 from flowhmr.data.boxes import boxes_from_keypoints
 from flowhmr.flow import FunctionFlow, flow_estimator
@@ -352,3 +352,21 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(tmp_path):
     assert len(asked) == per_pass
     for a, b in zip(resumed, whole, strict=True):
         assert torch.equal(a.flow_px, b.flow_px)
+
+
+# --- what the detector mistook
+
+
+def test_sides_that_were_swapped_for_a_while_do_not_reach_the_network(network, body):
+    track = standing(list(range(20)))
+    swapped = track.keypoints_px.clone()
+    swapped[8:12] = swapped[8:12, list(COCO_17.mirror)]
+    camera = default_camera(SIZE)
+    straight = lift_track(network, track, nothing(track), camera, 30.0, body).motion
+    wrong = replace(track, keypoints_px=swapped)
+    bent = lift_track(network, wrong, nothing(track), camera, 30.0, body).motion
+    assert (bent.params.rotmats - straight.params.rotmats).abs().max() > 1e-2
+    right, limbs = corrected(wrong, nothing(track))
+    assert torch.equal(right.keypoints_px, track.keypoints_px)
+    mended = lift_track(network, right, limbs, camera, 30.0, body).motion
+    assert_close(mended.params.rotmats, straight.params.rotmats)

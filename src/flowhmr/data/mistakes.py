@@ -115,11 +115,14 @@ def stray_keypoints(
     """Which known keypoints are elsewhere for a moment.
 
     Of the frames in which a keypoint is known those are kept that are the cheapest to walk through:
-    a step costs more the further it is from where the flow at its start leads, and each frame left
-    out costs `ASTRAY`. Arguments as those of `without_mistakes`.
+    a step costs more the further it is from where the flow at its start leads, compared with the
+    person's other keypoints (in a somersault all flow fails), and each frame left out costs
+    `ASTRAY`. Arguments as those of `without_mistakes`.
     """
     stray = torch.zeros(keypoints_px.shape[:2], dtype=torch.bool)
     moved_px = _moved(limb_flow_px)
+    reach_px = _reach(keypoints_px, moved_px, side_px)
+    within_px = torch.cat([reach_px.new_zeros(1), reach_px]).cumsum(0)
     for keypoint in STRAYING:
         rows = (keypoints_px[:, keypoint, 2] >= MIN_CONFIDENCE).nonzero()[:, 0]
         costs = torch.full((len(rows), LONGEST + 1), torch.inf)
@@ -127,8 +130,8 @@ def stray_keypoints(
             i, j = rows[:-back], rows[back:]
             frames = (frame_indices[j] - frame_indices[i])[:, None]
             goes_px = keypoints_px[i, keypoint, :2] + frames * moved_px[i, keypoint]
-            reach_px = UNIT * side_px[i, None] * frames
-            cost = _cost((keypoints_px[j, keypoint, :2] - goes_px) / reach_px)
+            off_px = keypoints_px[j, keypoint, :2] - goes_px
+            cost = _cost(off_px / (within_px[j] - within_px[i])[:, None])
             costs[back:, back - 1] = cost + ASTRAY * (back - 1)
         kept = _walk(costs.double().numpy())
         stray[rows, keypoint] = torch.from_numpy(~kept)
@@ -182,6 +185,18 @@ def _moved(limb_flow_px: Float[Tensor, "t p 3"]) -> Float[Tensor, "t 17 2"]:
             known = there[..., 2:]
             total[:, keypoint] += torch.cat([there[..., :2] * known, known], -1).sum(1)
     return total[..., :2] / total[..., 2:].clamp(min=1)
+
+
+def _reach(
+    keypoints_px: Float[Tensor, "t 17 3"],
+    moved_px: Float[Tensor, "t 17 2"],
+    side_px: Float[Tensor, "t"],
+) -> Float[Tensor, "t1"]:
+    """How far off the flow a keypoint's step may be: `UNIT`, and what half of them are."""
+    off_px = (keypoints_px[1:, :, :2] - keypoints_px[:-1, :, :2] - moved_px[:-1]).norm(dim=-1)
+    sure = torch.minimum(keypoints_px[:-1, :, 2], keypoints_px[1:, :, 2]) >= MIN_CONFIDENCE
+    usual_px = torch.where(sure, off_px, torch.nan).nanmedian(-1).values.nan_to_num(0.0)
+    return UNIT * side_px[:-1] + usual_px
 
 
 def _steps(
