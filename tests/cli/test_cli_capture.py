@@ -1,16 +1,19 @@
 """``flowhmr capture`` from end to end: an untrained network on a few frames of the shipped clip."""
 
+import base64
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from flowhmr.body import open_body
 from flowhmr.capture import load_motion
-from flowhmr.data import open_video, read_boxes, write_boxes
+from flowhmr.data import open_video, read_boxes, write_boxes, write_video
 from flowhmr.networks import Lift, LiftConfig, MeanParams, save_network
 from flowhmr.synth import mean_rotmats, read_bvh
 
@@ -52,8 +55,9 @@ def test_everything_is_written(flowhmr, clip, boxes, lift):
     page = Path("found/report.html").read_text()
     assert "Off the flow" in page
     assert "pose_rate" in page
-    for stage in ("finding people", "flow", "network", "refinement", "overlay", "all"):
-        assert f"{stage}:" in answer.out, stage
+    stages = ["finding people", "ground", "flow", "network", "refinement", "files", "overlay"]
+    assert re.findall(r"^ +([a-z ]+):", answer.out, re.M) == [*stages, "report", "all"]
+    assert all(f"<th>{stage}</th>" in page for stage in stages)
 
     # The body is where the person is: even an untrained network knows the crop.
     (given,) = read_boxes(boxes)
@@ -87,6 +91,53 @@ def test_a_person_who_leaves_and_a_skeleton(flowhmr, clip, boxes, lift):
     assert "people:  0 (3 frames)" in answer.out
     with open_video(Path("found/overlay.mp4")) as drawn:
         assert sum(1 for _ in drawn) == FRAMES
+
+
+@pytest.mark.slow
+def test_frames_of_a_variable_rate_keep_their_times(flowhmr, clip, boxes, lift):
+    times_s = torch.tensor([0, 1, 2, 4, 5, 9, 10, 11, 12]) / 30
+    with open_video(clip) as video:
+        images = [frame.image for frame in video]
+    write_video(Path("uneven.mp4"), images, 30.0, times_s=times_s.tolist())
+    answer = flowhmr(
+        "capture", "uneven.mp4", *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    scene = load_motion(Path("found/motion.npz"))
+    assert_close(scene.times_s, times_s, atol=1e-4, rtol=0)
+    with open_video(Path("found/overlay.mp4")) as drawn:
+        assert_close(torch.tensor([f.time_s for f in drawn]), times_s, atol=1e-4, rtol=0)
+    # Metres of the time that has passed, however many frames that took.
+    (person,) = scene.people
+    joints_cam = open_body().joints(person.params) + person.translation_m[:, None]
+    steps_m = joints_cam.diff(dim=0).norm(dim=-1).mean(-1)
+    page = Path("found/report.html").read_text()
+    shown = re.search(r'"name":"Speed","unit":"m/s","limits":null,"values":"([^"]+)"', page)
+    assert shown is not None
+    speed = np.frombuffer(base64.b64decode(shown[1]), "<f4")[:-1]
+    assert_close(torch.from_numpy(speed.copy()), steps_m / scene.times_s.diff())
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_the_motion_and_says_how_to_go_on(
+    flowhmr, clip, boxes, lift, monkeypatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = (
+        "capture", clip, *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("flowhmr.cli.capture.write_video", interrupted)
+        answer = flowhmr(*words)
+    assert answer.status == 130
+    assert "kept in found/work: the same command goes on" in answer.err
+    assert len(load_motion(Path("found/motion.npz")).people) == 1
+    assert flowhmr(*words).status == 0
+    assert Path("found/report.html").exists()
 
 
 @pytest.mark.slow

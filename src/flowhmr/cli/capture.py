@@ -56,28 +56,32 @@ def run(arguments: Arguments) -> None:
     network = network.to(device).eval()
     config = replace(arguments.config, init=arguments.init or arguments.config.init)
     work = make_folder(arguments.out / "work")
-    with _Stages() as stages:
-        found = capture(arguments.source, config, network, body, device, stages, work)
-        scene, seconds = found.scene, dict(found.seconds)
-        began = time.perf_counter()
-        overlay = arguments.out / "overlay.mp4"
-        write_video(overlay, _drawn(arguments, scene, body, stages), scene.fps)
-        seconds["overlay"] = time.perf_counter() - began
-    written = [save_motion(arguments.out / "motion.npz", scene, body)]
-    written.append(save_json(arguments.out / "motion.json", scene, body))
-    written += [
-        save_bvh(arguments.out / f"person-{person.person}.bvh", person, scene, body)
-        for person in scene.people
-    ]
-    written.append(save_glb(arguments.out / "motion.glb", scene, body))
+    try:
+        with _Stages() as stages:
+            found = capture(arguments.source, config, network, body, device, stages, work)
+            scene, seconds = found.scene, dict(found.seconds)
+            began = time.perf_counter()
+            # Before the overlay, which takes longer: an end there leaves the motion.
+            written = _files(arguments.out, scene, body)
+            seconds["files"] = time.perf_counter() - began
+            began = time.perf_counter()
+            overlay, drawn = arguments.out / "overlay.mp4", _drawn(arguments, scene, body, stages)
+            write_video(overlay, drawn, scene.fps, times_s=scene.times_s.tolist())
+            seconds["overlay"] = time.perf_counter() - began
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; what was found is kept in {work}: the same command goes on from there"
+        ) from None
+    began = time.perf_counter()
     parts = ReportParts(
         title=f"Motion of {arguments.source.name}",
         timelines=[line for person in scene.people for line in timelines(person, found, body)],
         settings={"source": str(arguments.source), **asdict(config)},
-        timings=seconds,
+        timings=dict(seconds),
         video=overlay,
     )
     report = write_report(arguments.out / "report.html", scene, body, parts)
+    seconds["report"] = time.perf_counter() - began
     frames, total = len(scene.times_s), sum(seconds.values())
     for stage, spent in seconds.items():
         console.print(f"{stage:>16}: {spent:6.1f} s, {frames / max(spent, 1e-9):6.1f} frames/s")
@@ -87,14 +91,25 @@ def run(arguments: Arguments) -> None:
     console.print(f"overlay: {overlay}\nreport:  {report}")
 
 
+def _files(out: Path, scene: SceneMotion, body: BodyModel) -> list[Path]:
+    """The motion in every format."""
+    bvh = [save_bvh(out / f"person-{p.person}.bvh", p, scene, body) for p in scene.people]
+    return [
+        save_motion(out / "motion.npz", scene, body),
+        save_json(out / "motion.json", scene, body),
+        *bvh,
+        save_glb(out / "motion.glb", scene, body),
+    ]
+
+
 def timelines(person: PersonMotion, found: Captured, body: BodyModel) -> list[Timeline]:
     """Curves of one person: confidence, speed, how far joints are from the keypoints."""
-    fps = found.scene.fps
     joints_cam = body.joints(person.params) + person.translation_m[:, None]
     steps_m = joints_cam.diff(dim=0).norm(dim=-1).mean(-1)
+    steps_s = found.scene.times_s[person.frame_indices].diff()
     follows = person.frame_indices.diff() == 1
     speed = torch.cat(
-        [torch.where(follows, steps_m * fps, torch.nan), steps_m.new_full((1,), torch.nan)]
+        [torch.where(follows, steps_m / steps_s, torch.nan), steps_m.new_full((1,), torch.nan)]
     )
     return [
         Timeline(person.person, "Confidence", "", person.confidence, (0.0, 1.0)),
