@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -153,4 +154,38 @@ def test_what_goes_wrong_is_said(flowhmr, clip, boxes, lift, network):
     answer = flowhmr("capture", "nowhere.mp4", *people(boxes), "--network", lift)
     assert answer.status == 1
     assert "nowhere.mp4" in answer.err
+    answer = flowhmr("capture", clip, *people(boxes), "--network", lift, "--config.focal-px", "-5")
+    assert answer.status == 1
+    assert "got -5.0 pixels; expected one above 0" in answer.err
     assert not Path("out/capture/motion.npz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of a process")
+@pytest.mark.parametrize(
+    ("limit", "missing"),
+    [(90_000, "motion.glb"), (700_000, "report.html")],
+)
+def test_files_that_do_not_fit_are_told(flowhmr, clip, boxes, lift, limit, missing):
+    import resource
+    import signal
+
+    words = (
+        "capture", clip, *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        answer = flowhmr(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert answer.status == 1
+    assert "found: got File too large while writing; expected a folder" in answer.err
+    names = {path.name for path in Path("found").iterdir()}
+    assert missing not in names
+    assert not [name for name in names if name.startswith(".")], "nothing half-written"
+    assert "motion.npz" in names
+    assert flowhmr(*words).status == 0
