@@ -1,16 +1,20 @@
 """``flowhmr capture`` from end to end: an untrained network on a few frames of the shipped clip."""
 
+import base64
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from flowhmr.body import open_body
 from flowhmr.capture import load_motion
-from flowhmr.data import open_video, read_boxes, write_boxes
+from flowhmr.data import open_video, read_boxes, write_boxes, write_video
 from flowhmr.networks import Lift, LiftConfig, MeanParams, save_network
 from flowhmr.synth import mean_rotmats, read_bvh
 
@@ -52,8 +56,9 @@ def test_everything_is_written(flowhmr, clip, boxes, lift):
     page = Path("found/report.html").read_text()
     assert "Off the flow" in page
     assert "pose_rate" in page
-    for stage in ("finding people", "flow", "network", "refinement", "overlay", "all"):
-        assert f"{stage}:" in answer.out, stage
+    stages = ["finding people", "ground", "flow", "network", "refinement", "files", "overlay"]
+    assert re.findall(r"^ +([a-z ]+):", answer.out, re.M) == [*stages, "report", "all"]
+    assert all(f"<th>{stage}</th>" in page for stage in stages)
 
     # The body is where the person is: even an untrained network knows the crop.
     (given,) = read_boxes(boxes)
@@ -90,6 +95,53 @@ def test_a_person_who_leaves_and_a_skeleton(flowhmr, clip, boxes, lift):
 
 
 @pytest.mark.slow
+def test_frames_of_a_variable_rate_keep_their_times(flowhmr, clip, boxes, lift):
+    times_s = torch.tensor([0, 1, 2, 4, 5, 9, 10, 11, 12]) / 30
+    with open_video(clip) as video:
+        images = [frame.image for frame in video]
+    write_video(Path("uneven.mp4"), images, 30.0, times_s=times_s.tolist())
+    answer = flowhmr(
+        "capture", "uneven.mp4", *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    scene = load_motion(Path("found/motion.npz"))
+    assert_close(scene.times_s, times_s, atol=1e-4, rtol=0)
+    with open_video(Path("found/overlay.mp4")) as drawn:
+        assert_close(torch.tensor([f.time_s for f in drawn]), times_s, atol=1e-4, rtol=0)
+    # Metres of the time that has passed, however many frames that took.
+    (person,) = scene.people
+    joints_cam = open_body().joints(person.params) + person.translation_m[:, None]
+    steps_m = joints_cam.diff(dim=0).norm(dim=-1).mean(-1)
+    page = Path("found/report.html").read_text()
+    shown = re.search(r'"name":"Speed","unit":"m/s","limits":null,"values":"([^"]+)"', page)
+    assert shown is not None
+    speed = np.frombuffer(base64.b64decode(shown[1]), "<f4")[:-1]
+    assert_close(torch.from_numpy(speed.copy()), steps_m / scene.times_s.diff())
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_the_motion_and_says_how_to_go_on(
+    flowhmr, clip, boxes, lift, monkeypatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = (
+        "capture", clip, *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("flowhmr.cli.capture.write_video", interrupted)
+        answer = flowhmr(*words)
+    assert answer.status == 130
+    assert "kept in found/work: the same command goes on" in answer.err
+    assert len(load_motion(Path("found/motion.npz")).people) == 1
+    assert flowhmr(*words).status == 0
+    assert Path("found/report.html").exists()
+
+
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(flowhmr, clip, boxes, lift, network):
     (given,) = read_boxes(boxes)
     write_boxes(Path("plain.json"), [replace(given, keypoints_px=None)])
@@ -102,4 +154,38 @@ def test_what_goes_wrong_is_said(flowhmr, clip, boxes, lift, network):
     answer = flowhmr("capture", "nowhere.mp4", *people(boxes), "--network", lift)
     assert answer.status == 1
     assert "nowhere.mp4" in answer.err
+    answer = flowhmr("capture", clip, *people(boxes), "--network", lift, "--config.focal-px", "-5")
+    assert answer.status == 1
+    assert "got -5.0 pixels; expected one above 0" in answer.err
     assert not Path("out/capture/motion.npz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of a process")
+@pytest.mark.parametrize(
+    ("limit", "missing"),
+    [(90_000, "motion.glb"), (700_000, "report.html")],
+)
+def test_files_that_do_not_fit_are_told(flowhmr, clip, boxes, lift, limit, missing):
+    import resource
+    import signal
+
+    words = (
+        "capture", clip, *people(boxes), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0",
+    )  # fmt: skip
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        answer = flowhmr(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert answer.status == 1
+    assert "found: got File too large while writing; expected a folder" in answer.err
+    names = {path.name for path in Path("found").iterdir()}
+    assert missing not in names
+    assert not [name for name in names if name.startswith(".")], "nothing half-written"
+    assert "motion.npz" in names
+    assert flowhmr(*words).status == 0

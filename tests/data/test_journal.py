@@ -111,3 +111,9 @@ def test_a_full_disk_is_told(tmp_path):
     with pytest.raises(OSError, match=r"people.jsonl: got No space left .*; free some and start"):
         onto_a_full_disk()
     assert list(rows_of(path)) == [0, 1, 2], "what was written before is there"
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path):
+    path = tmp_path / "nowhere" / "people.jsonl"
+    with pytest.raises(OSError, match=r"people.jsonl: got No such file .* can be written to"):
+        Journal(path, KEY)

@@ -420,6 +420,18 @@ def test_rates_that_are_none(tmp_path, clip, rate):
         write_video(tmp_path / "x.mp4", [scene(0)], rate)
 
 
+def test_frames_are_written_at_times_of_their_own(tmp_path):
+    times_s = [0.0, 0.1, 0.15, 0.4, 0.41, 1.4]
+    path = tmp_path / "uneven.mp4"
+    write_video(path, (scene(i) for i in range(6)), 10.0, crf=1, times_s=times_s)
+    with open_video(path) as video:
+        frames = list(video)
+    assert [f.time_s for f in frames] == pytest.approx(times_s, abs=1e-4)
+    assert [shade(f.image) for f in frames] == list(range(6))
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base > 1.4, "players show the last frame too"
+
+
 def test_a_failed_write_leaves_the_old_file(clip):
     before = clip.read_bytes()
 

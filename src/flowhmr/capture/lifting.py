@@ -250,7 +250,15 @@ def default_camera(size_px: tuple[int, int], focal_px: float = 0.0) -> Perspecti
         size_px: width and height of the images.
         focal_px: focal length, if it is known; 0 takes the images' diagonal (a field of view of 53
             degrees across it), which is near what phones have.
+
+    Raises:
+        ValueError: it is negative, or no number.
     """
+    if not 0 <= focal_px < float("inf"):
+        raise ValueError(
+            f"focal length: got {focal_px} pixels; expected one above 0, or 0 for the diagonal of "
+            "the images; see --config.focal-px"
+        )
     width, height = size_px
     focal = focal_px or float(np.hypot(width, height))
     return PerspectiveCamera(torch.tensor(focal), torch.tensor([width / 2, height / 2]))

@@ -84,3 +84,6 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read the output (``| head``) has seen enough; what is left must go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:  # PyTorch takes seconds to import
+        print(f"flowhmr {words[0]}: interrupted before it began", file=sys.stderr)
+        return 130

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from flowhmr.capture import (
 from flowhmr.cli.shared import console, device_of, lift_network, make_folder
 from flowhmr.data import open_video, write_video
 from flowhmr.records import PersonMotion, SceneMotion
+from flowhmr.synth import write_whole
 from flowhmr.view import ReportParts, SceneOverlay, Timeline, write_report
 
 
@@ -56,45 +58,85 @@ def run(arguments: Arguments) -> None:
     network = network.to(device).eval()
     config = replace(arguments.config, init=arguments.init or arguments.config.init)
     work = make_folder(arguments.out / "work")
-    with _Stages() as stages:
-        found = capture(arguments.source, config, network, body, device, stages, work)
-        scene, seconds = found.scene, dict(found.seconds)
-        began = time.perf_counter()
-        overlay = arguments.out / "overlay.mp4"
-        write_video(overlay, _drawn(arguments, scene, body, stages), scene.fps)
-        seconds["overlay"] = time.perf_counter() - began
-    written = [save_motion(arguments.out / "motion.npz", scene, body)]
-    written.append(save_json(arguments.out / "motion.json", scene, body))
-    written += [
-        save_bvh(arguments.out / f"person-{person.person}.bvh", person, scene, body)
-        for person in scene.people
-    ]
-    written.append(save_glb(arguments.out / "motion.glb", scene, body))
-    parts = ReportParts(
-        title=f"Motion of {arguments.source.name}",
-        timelines=[line for person in scene.people for line in timelines(person, found, body)],
-        settings={"source": str(arguments.source), **asdict(config)},
-        timings=seconds,
-        video=overlay,
-    )
-    report = write_report(arguments.out / "report.html", scene, body, parts)
+    try:
+        with _Stages() as stages:
+            found = capture(arguments.source, config, network, body, device, stages, work)
+            written, seconds = _written(arguments, config, found, body, stages)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; what was found is kept in {work}: the same command goes on from there"
+        ) from None
+    scene = found.scene
     frames, total = len(scene.times_s), sum(seconds.values())
     for stage, spent in seconds.items():
         console.print(f"{stage:>16}: {spent:6.1f} s, {frames / max(spent, 1e-9):6.1f} frames/s")
     console.print(f"{'all':>16}: {total:6.1f} s, {frames / max(total, 1e-9):6.1f} frames/s")
     console.print(f"people:  {', '.join(f'{p.person} ({len(p)} frames)' for p in scene.people)}")
-    console.print("motion:  " + ", ".join(str(path) for path in written))
+    *motion, overlay, report = written
+    console.print("motion:  " + ", ".join(str(path) for path in motion))
     console.print(f"overlay: {overlay}\nreport:  {report}")
+
+
+def _written(
+    arguments: Arguments, config: CaptureConfig, found: Captured, body: BodyModel, stages: "_Stages"
+) -> tuple[list[Path], dict[str, float]]:
+    """The motion's files, the overlay and the report; and how long each stage took."""
+    scene, out, seconds = found.scene, arguments.out, dict(found.seconds)
+    began = time.perf_counter()
+    # Before the overlay, which takes longer: an end there leaves the motion.
+    with _told(out):
+        written = [
+            save_motion(out / "motion.npz", scene, body),
+            save_json(out / "motion.json", scene, body),
+        ]
+        for person in scene.people:
+            written.append(save_bvh(out / f"person-{person.person}.bvh", person, scene, body))
+        written.append(save_glb(out / "motion.glb", scene, body))
+    seconds["files"] = time.perf_counter() - began
+    began = time.perf_counter()
+    overlay, report = out / "overlay.mp4", out / "report.html"
+    drawn = _drawn(arguments, scene, body, stages)
+    write_video(overlay, drawn, scene.fps, times_s=scene.times_s.tolist())
+    seconds["overlay"] = time.perf_counter() - began
+    began = time.perf_counter()
+    parts = ReportParts(
+        title=f"Motion of {arguments.source.name}",
+        timelines=[line for person in scene.people for line in timelines(person, found, body)],
+        settings={"source": str(arguments.source), **asdict(config)},
+        timings=dict(seconds),
+        video=overlay,
+    )
+
+    def save(path: Path) -> None:
+        write_report(path, scene, body, parts)
+
+    with _told(out):
+        write_whole(report, save)
+    seconds["report"] = time.perf_counter() - began
+    return [*written, overlay, report], seconds
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """What to do about a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{out}: got {error.strerror or error} while writing; expected a folder that can be "
+            "written to, with free space; make room and start the same command again: it goes on "
+            "from what was found"
+        ) from error
 
 
 def timelines(person: PersonMotion, found: Captured, body: BodyModel) -> list[Timeline]:
     """Curves of one person: confidence, speed, how far joints are from the keypoints."""
-    fps = found.scene.fps
     joints_cam = body.joints(person.params) + person.translation_m[:, None]
     steps_m = joints_cam.diff(dim=0).norm(dim=-1).mean(-1)
+    steps_s = found.scene.times_s[person.frame_indices].diff()
     follows = person.frame_indices.diff() == 1
     speed = torch.cat(
-        [torch.where(follows, steps_m * fps, torch.nan), steps_m.new_full((1,), torch.nan)]
+        [torch.where(follows, steps_m / steps_s, torch.nan), steps_m.new_full((1,), torch.nan)]
     )
     return [
         Timeline(person.person, "Confidence", "", person.confidence, (0.0, 1.0)),

@@ -36,10 +36,9 @@ def run_command(name: str, words: list[str]) -> int:
         print(f"flowhmr {name}: {error}", file=sys.stderr)
         print("(set FLOWHMR_TRACEBACK=1 to see where it happened)", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            f"flowhmr {name}: interrupted; runs go on from their last checkpoint", file=sys.stderr
-        )
+    except KeyboardInterrupt as stop:
+        said = str(stop) or "interrupted; runs go on from their last checkpoint"
+        print(f"flowhmr {name}: {said}", file=sys.stderr)
         return 130
     return 0
 

@@ -170,7 +170,7 @@ class DetectorProcess:
             if not self._restarts_left:
                 raise
             self._restarts_left -= 1
-            logger.warning("%s; starting it again, once", error)
+            logger.warning("starting the detector again, once, since it ended: %s", error)
             self._stop()
             self._start()
             answer = self._ask(frame)

@@ -1,6 +1,7 @@
 """What a long pass over a video has found so far, on disk, so that it can go on where it was."""
 
 import base64
+import errno
 import json
 import os
 import time
@@ -26,6 +27,9 @@ class Journal:
     Args:
         path: the file; None keeps nothing.
         key: what the rows follow from; anything JSON can hold.
+
+    Raises:
+        OSError: the file cannot be written; says what to do.
     """
 
     def __init__(self, path: Path | None, key: dict[str, Any]):
@@ -36,11 +40,12 @@ class Journal:
             return
         header = json.dumps(key, sort_keys=True, default=str)
         kept = self._read(path, header)
-        self._file = path.open("r+b" if kept else "wb")
-        self._file.truncate(kept)
-        self._file.seek(kept)
-        if not kept:
-            self._file.write(header.encode() + b"\n")
+        with self._told():
+            self._file = path.open("r+b" if kept else "wb")
+            self._file.truncate(kept)
+            self._file.seek(kept)
+            if not kept:
+                self._file.write(header.encode() + b"\n")
         self._written = time.monotonic()
 
     def _read(self, path: Path, header: str) -> int:
@@ -84,7 +89,7 @@ class Journal:
         """Remember what was found in a frame.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full; says what to do.
         """
         self._rows[frame] = row
         if self._file is None:
@@ -101,9 +106,13 @@ class Journal:
         try:
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            wanted = (
+                "free space; free some" if full else "a file that can be written to; make it so"
+            )
             raise OSError(
-                f"{self.path}: got {error.strerror} while writing; expected free space; free some "
-                "and start the same command again: what was written is kept"
+                f"{self.path}: got {error.strerror} while writing; expected {wanted} and start the "
+                "same command again: what was written is kept"
             ) from error
 
 

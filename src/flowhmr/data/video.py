@@ -9,10 +9,10 @@ import errno
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import av
@@ -29,6 +29,9 @@ from flowhmr.data.video_decode import (
     VideoInfo,
     is_image,
 )
+
+CLOCK = 90_000
+"""Ticks a second of what is written with times of its own, as MPEG has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +193,11 @@ def _resample(shots: Iterator[Shot], fps: float) -> Iterator[Shot]:
 
 
 def write_video(
-    path: Path | str, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float, crf: int = 18
+    path: Path | str,
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    fps: float,
+    crf: int = 18,
+    times_s: Sequence[float] | None = None,
 ) -> None:
     """Write RGB frames as H.264 (yuv420p, BT.709) in mp4; the file appears only when complete.
 
@@ -201,6 +208,8 @@ def write_video(
         frames: images of equal size, taken one by one.
         fps: frames per second.
         crf: x264's constant rate factor; lower is better and larger.
+        times_s: seconds of each frame, increasing, for a variable frame rate; frames beyond them
+            are left out. None: evenly spaced.
 
     Raises:
         VideoError: no frames, frames of several sizes, a rate that is not positive, a folder that
@@ -215,7 +224,12 @@ def write_video(
         os.chmod(name, 0o644)
         temporary = Path(name)
         try:
-            _encode(temporary, frames, Fraction(fps).limit_denominator(100_000), crf, path)
+            rate = Fraction(fps).limit_denominator(100_000)
+            clock, ticks = 1 / rate, count()
+            if times_s is not None:
+                clock = Fraction(1, CLOCK)
+                ticks = (round(time_s * CLOCK) for time_s in times_s)
+            _encode(temporary, zip(frames, ticks), rate, clock, crf, path)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -228,14 +242,22 @@ def write_video(
 
 
 def _encode(
-    temporary: Path, frames: Iterable[np.ndarray], rate: Fraction, crf: int, path: Path
+    temporary: Path,
+    frames: Iterable[tuple[np.ndarray, int]],
+    rate: Fraction,
+    clock: Fraction,
+    crf: int,
+    path: Path,
 ) -> None:
     size: tuple[int, ...] | None = None
     with av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
         options = {"crf": str(crf), "preset": "veryfast"}
+        if clock != 1 / rate:  # out of their order, uneven frames would make the video seem shorter
+            options["bf"] = "0"
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.pix_fmt = "yuv420p"
-        for index, image in enumerate(frames):
+        stream.codec_context.time_base = clock
+        for index, (image, tick) in enumerate(frames):
             if size is None:
                 size = image.shape
                 stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
@@ -248,7 +270,7 @@ def _encode(
             even = np.pad(image, ((0, size[0] % 2), (0, size[1] % 2), (0, 0)), mode="edge")
             frame = av.VideoFrame.from_ndarray(even, format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
-            frame.pts, frame.time_base = index, 1 / rate
+            frame.pts, frame.time_base = tick, clock
             container.mux(stream.encode(frame))
         if size is None:
             raise VideoError(f"{path}: got no frames; expected at least one")

@@ -52,14 +52,14 @@ def draw_body(
     # Only the window around the body is rasterised and mixed.
     here = verts_px - verts_px.new_tensor([left, top, 0])
     fragments = rasterise(here, faces, bottom - top, right - left)
-    facing = interpolate(fragments, faces, _vertex_normals(here, faces))
     light = torch.tensor([-0.35, -0.55, -0.75])
-    shade = (facing @ (light / light.norm())).clamp(min=0)
-    colour = torch.tensor(rgb, dtype=torch.float32) * (0.35 + 0.75 * shade[..., None])
-    covered = (fragments.face_ids >= 0).float()[..., None] * opacity
-    window = torch.from_numpy(out[top:bottom, left:right]).float()
-    mixed = covered * colour.clamp(max=255) + (1 - covered) * window
-    out[top:bottom, left:right] = mixed.to(torch.uint8).numpy()
+    facing = _vertex_normals(here, faces) @ (light / light.norm())
+    covered = fragments.face_ids >= 0
+    shade = interpolate(fragments, faces, facing[:, None])[covered].clamp(min=0)
+    colour = torch.tensor(rgb, dtype=torch.float32) * (0.35 + 0.75 * shade)
+    window = torch.from_numpy(out[top:bottom, left:right])
+    mixed = opacity * colour.clamp(max=255) + (1 - opacity) * window[covered].float()
+    window[covered] = mixed.to(torch.uint8)
     return out
 
 

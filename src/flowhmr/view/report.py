@@ -70,8 +70,8 @@ class ReportParts:
     figures: Sequence[ReportFigure] = ()
     """Pictures, below everything."""
     video: Path | None = None
-    """Video with one picture for each frame, evenly spaced, such as the overlay; it follows the
-    player."""
+    """Video with one picture for each frame, at the frame's own time, such as the overlay; it
+    follows the player."""
     video_limit_bytes: int = 20_000_000
     """A larger video is linked by its path from the page instead of embedded."""
 

@@ -105,10 +105,10 @@
     requestAnimationFrame(tick);
   }
 
-  // Where the middle of a frame is in the video, which has a picture for each frame, evenly spaced
-  // even where the frames themselves were not. In the middle no rounding shows a neighbour.
+  // Where the middle of a frame is in the video, which has a picture for each frame at its own time;
+  // the last is shown until the end. In the middle no rounding shows a neighbour.
   function videoTime(frame) {
-    return ((frame + 0.5) * video.duration) / (last + 1);
+    return (times[frame] + (frame < last ? times[frame + 1] : video.duration)) / 2;
   }
 
   // The video follows the page's clock while it plays, and shows the page's frame while it rests.
