@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from flowhmr.body import COCO_17, BodyIdentityError, BodyParams, open_body
+from flowhmr.body import COCO_17, SMPL_24, BodyIdentityError, BodyParams, open_body
 from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture import Evidence, GroundMotion, TrackFitConfig, fit_track
 from flowhmr.capture.refine import robust
@@ -118,13 +118,33 @@ def test_one_shape_and_rotations_that_are_rotations(start, evidence, body):
 
 def test_windows_make_the_motion_of_the_whole(start, evidence, body):
     whole = fit_track(start, evidence, CAMERA, body, replace(QUICK, shape_rate=0.0))
-    parts = fit_track(
-        start, evidence, CAMERA, body, replace(QUICK, shape_rate=0.0, window=16, overlap=8)
-    )
+    shares: list[float] = []
+    windows = replace(QUICK, shape_rate=0.0, window=16, overlap=8)
+    parts = fit_track(start, evidence, CAMERA, body, windows, shares.append)
+    assert len(shares) > 1
+    assert shares == [pytest.approx((k + 1) / len(shares)) for k in range(len(shares))]
     moved = error_mm(whole, start, body)
     assert error_mm(parts, whole, body) < 0.2 * moved
     # No jump where one window goes over into the next.
     assert jitter_mm(parts, body) < 1.5 * jitter_mm(whole, body)
+
+
+def test_the_head_turns_to_the_face(truth, evidence, body):
+    """A head bent aside comes back to where the face is seen; without the weight it stays."""
+    bent = truth.params.rotmats.clone()
+    bent[:, SMPL_24.index("head")] @= rotmat_from_axis_angle(torch.tensor([0.0, 0.0, 0.4]))
+    start = replace(truth, params=replace(truth.params, rotmats=bent))
+
+    def off_px(motion: PersonMotion) -> float:
+        _, keypoints_m = body.joints_and_keypoints(motion.params, COCO_17)
+        points_px = CAMERA.project(keypoints_m + motion.translation_m[:, None])[..., :2]
+        return float((points_px - evidence.keypoints_px[..., :2])[:, :5].norm(dim=-1).mean())
+
+    def after(**changed: float) -> float:
+        return off_px(fit_track(start, evidence, CAMERA, body, replace(QUICK, **changed)))
+
+    assert after() < 0.65 * off_px(start)
+    assert after(face=0.0) > 0.8 * off_px(start)
 
 
 def test_nothing_reaches_across_a_gap(start, evidence, body):

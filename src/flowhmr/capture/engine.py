@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,21 +127,28 @@ def capture(
     rates = _rates(SceneMotion((), camera, size_px, torch.tensor(times_s)))
     people: list[PersonMotion] = []
     evidence: dict[int, Evidence] = {}
-    for number, (start, limb) in enumerate(zip(starts, limbs, strict=True), 1):
+    done, everything = 0, sum(len(start.track) for start in starts)
+    for number, (start, limb) in enumerate(zip(starts, limbs, strict=True)):
         with _timed(seconds, "network"):
             track, limb = corrected(start.track, limb)
             start = replace(start, track=track)
             lifted = begun(start, limb, network, camera, rates[start.track.frame_indices], body)
         if config.init is not None:
             lifted = within(lifted, len(times_s))
-        told = evidence_of(start.evidence, limb, ground.motion(number - 1), lifted)
+        told = evidence_of(start.evidence, limb, ground.motion(number), lifted)
         with _timed(seconds, "refinement"):
-            motion = fit_track(lifted.motion, told, camera, body, config.fit)
+            here = partial(_share, say, done, len(start.track), everything)
+            motion = fit_track(lifted.motion, told, camera, body, config.fit, here)
         people.append(motion)
         evidence[motion.person] = told
-        say("bodies", number, len(starts))
+        done += len(start.track)
+        say("bodies", done, everything)
     scene = SceneMotion(tuple(people), camera, size_px, torch.tensor(times_s))
     return Captured(scene, evidence, seconds)
+
+
+def _share(say: Progress, before: int, frames: int, everything: int, share: float) -> None:
+    say("bodies", before + round(share * frames), everything)
 
 
 def _rates(scene: SceneMotion) -> Float[Tensor, "n"]:

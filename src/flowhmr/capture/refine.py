@@ -6,6 +6,7 @@ second of video takes a tenth of a second.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -126,6 +127,7 @@ def fit_track(
     camera: PerspectiveCamera,
     body: BodyModel,
     config: TrackFitConfig,
+    on_share: Callable[[float], None] | None = None,
 ) -> PersonMotion:
     """The motion, moved until it agrees with the picture.
 
@@ -138,6 +140,7 @@ def fit_track(
         camera: of the video, the same in all frames.
         body: whose parameters the motion has.
         config: terms and weights.
+        on_share: told which share of the work is done, 0..1, after each window.
     """
     body.check_identity("motion", motion.params.body_id)
     if not config.steps:
@@ -153,6 +156,8 @@ def fit_track(
             motion, betas, pick(evidence, rows), rows, camera, body, config, number == 0
         )
         fitted[k] = rotmats, translation_m
+        if on_share is not None:
+            on_share((number + 1) / len(windows))
     rotmats, translation_m = _joined(motion, windows, fitted)
     shape = betas.expand(len(motion), -1).contiguous()
     params = BodyParams(rotmats, shape, motion.params.body_id)
