@@ -19,12 +19,13 @@ from flowhmr.data import (
     with_detector,
 )
 from flowhmr.evaluation import METRICS, Report, mean_over_people
-from flowhmr.experiments.lab import NETWORK, Lab, Results, Scores, Task
+from flowhmr.experiments.lab import NETWORK, Lab, Results, Scores
 from flowhmr.experiments.tables import Claim, Row, Table
 from flowhmr.losses import AdversaryWeights
 from flowhmr.networks import load_motion
 from flowhmr.synth import SplitName
 from flowhmr.training import (
+    CHECKPOINT,
     MotionTrainingConfig,
     light_training,
     motion_video,
@@ -60,6 +61,7 @@ class TrainMotion:
             if config.train.dann.adversary:
                 self._prepare(lab, config.target)
             pretrain_motion(config, folder, lab.cache, lab.device, told)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         network = load_motion(folder / NETWORK)
         lab.body.check_identity("network", network.body_id)
         results: Results = {}
@@ -90,6 +92,9 @@ def _told(lab: Lab) -> Callable[[str], Callable[[int, int], None]]:
     return lambda what: lambda done, total: lab.on_progress(what, done, total)
 
 
+ABOUT = """Trained on SynthMotion's training video alone and scored on test video, which stands in
+for the real domain, with keypoints of a simulated detector; frames with at least 7 of 14 joints in
+view, means over people."""
 LIGHT = light_training()
 
 
@@ -128,7 +133,7 @@ def clips_of(frames: int) -> MotionTrainingConfig:
 
 DANN_WEIGHTS = (0.2, 1.0, 5.0)
 FULL = "motion-flow-keypoints"
-MOTION_RUNS: dict[str, Task] = {
+RUNS: dict[str, TrainMotion] = {
     "motion-rgb": TrainMotion(looking(rgb=True)),
     **{f"motion-rgb-dann-{w:g}": TrainMotion(against(w)) for w in DANN_WEIGHTS},
     "motion-flow": TrainMotion(looking(flow=True)),
@@ -194,4 +199,4 @@ LENGTHS = Table(
     minutes=240,
     claims=(Claim("31 frames are better than 8", (("motion-clip-31", "motion-clip-8"),)),),
 )
-MOTION_TABLES: dict[str, Table] = {table.name: table for table in (INPUTS, STAGES, LENGTHS)}
+TABLES: dict[str, Table] = {table.name: table for table in (INPUTS, STAGES, LENGTHS)}
