@@ -1,13 +1,13 @@
 """``flowhmr experiment``: what there is, what goes wrong, tables of made-up runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowhmr.cli import experiment
-from flowhmr.experiments import RUNS, TABLES, Claim, Row, Table
+from flowhmr.experiments import PAPERS, RUNS, TABLES, Claim, Paper, Row, Table
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ def test_the_list_names_every_table_and_every_run(flowhmr):
         assert table.reproduces in rows[name]
         assert rows[name].split()[-2:] == [str(len(table.runs)), str(table.minutes)]
     assert runs.replace(",", " ").split() == list(RUNS)
+    for name, paper in PAPERS.items():
+        listed = head.split(f"\n{name}: ")[1].splitlines()[0]
+        assert listed == ", ".join(table.name for table in paper.tables)
     assert not list(Path.cwd().iterdir()), "a list leaves nothing behind"
 
 
@@ -99,6 +102,19 @@ def test_all_is_every_table(flowhmr, made_up):
     answer = flowhmr("experiment", "all", "--seeds", "0", "--device", "cpu", "--jobs", "1")
     assert answer.status == 0, answer.err
     assert Path("experiments/runs/tables/made-up.md").exists()
+
+
+def test_a_papers_name_is_its_tables(flowhmr, made_up, monkeypatch):
+    table = experiment.TABLES["made-up"]
+    other = replace(table, name="other", rows=table.rows[:1], claims=())
+    monkeypatch.setitem(experiment.TABLES, "other", other)
+    papers = {"mine": Paper("mine", "Mine", "", (other,))}
+    monkeypatch.setattr(experiment, "PAPERS", papers)
+    words = ("experiment", "mine", "other", "--seeds", "0", "--device", "cpu", "--jobs", "1")
+    answer = flowhmr(*words)
+    assert answer.status == 0, answer.err
+    assert [p.name for p in Path("experiments/runs/tables").iterdir()] == ["other.md"]
+    assert answer.out.count("table: ") == 1
 
 
 def test_changed_settings_are_refused(flowhmr, made_up, monkeypatch):

@@ -13,9 +13,19 @@ import torch
 
 from flowhmr.body import open_body
 from flowhmr.evaluation import METRICS
-from flowhmr.experiments import CROP_PX, RUNS, TABLES, Task, in_order, of4hmr
+from flowhmr.experiments import (
+    PAPERS,
+    RUNS,
+    TABLES,
+    Task,
+    TrainMotion,
+    in_order,
+    motion,
+    of4hmr,
+)
 from flowhmr.experiments.lab import differences, plain
 from flowhmr.experiments.of4hmr import FLOW_QUALITY
+from flowhmr.experiments.recipes import CROP_PX
 from flowhmr.experiments.studies import StudyFlow, StudyLoss
 from flowhmr.experiments.tables import SHOWN
 from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine
@@ -23,6 +33,7 @@ from flowhmr.flow import flow_estimator
 from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
 
+KINDS = [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss, TrainMotion]
 STORED = Path(__file__).parents[2] / "experiments" / "runs"
 
 
@@ -47,7 +58,14 @@ def test_no_run_needs_itself():
 
 def test_names_can_be_folders_and_are_not_those_of_tables():
     assert [name for name in RUNS if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)] == []
-    assert not set(RUNS) & {*TABLES, "all"}
+    assert not set(RUNS) & {*TABLES, *PAPERS, "all"}
+    assert not set(TABLES) & {*PAPERS, "all"}
+
+
+def test_papers_share_no_names():
+    assert len(RUNS) == len(of4hmr.RUNS) + len(motion.RUNS)
+    assert list(TABLES) == [*of4hmr.TABLES, *motion.TABLES]
+    assert list(PAPERS) == [paper.name for paper in PAPERS.values()]
 
 
 def test_no_config_has_two_names():
@@ -80,7 +98,7 @@ def test_no_name_has_two_configs():
     assert source.count(begin) == 1
     again: dict[str, Any] = {"__name__": of4hmr.__name__, "Once": Once}
     exec(compile(source.replace(begin, "RUNS = Once()"), str(of4hmr.__file__), "exec"), again)
-    assert dict(again["RUNS"]) == RUNS
+    assert dict(again["RUNS"]) == of4hmr.RUNS
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -123,7 +141,7 @@ def test_a_config_does_not_differ_from_itself_once_stored():
         assert differences(task, stored) == [], name
 
 
-@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_changed_setting_is_named(kind):
     task = max((t for t in RUNS.values() if type(t) is kind), key=lambda t: len(str(t)))
     settings = leaves(task)
@@ -139,7 +157,7 @@ def test_every_changed_setting_is_named(kind):
     assert differences(task, plain(task) | {"kind": "Other"}) == ["kind (Other)"]
 
 
-@pytest.mark.parametrize("kind", [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_setting_that_was_not_stored_counts_unless_it_has_its_default(kind):
     for task in (t for t in RUNS.values() if type(t) is kind):
         counted = [f.name for f in fields(kind) if not has_default(task, f)]

@@ -1,11 +1,13 @@
 """Tables, claims and the results page, from scores that were never measured."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from flowhmr.experiments import (
     Claim,
+    Paper,
     Row,
     Table,
     judge,
@@ -15,6 +17,7 @@ from flowhmr.experiments import (
     write_table,
 )
 from flowhmr.experiments import results as results_module
+from flowhmr.experiments.catalogue import OF4HMR
 from flowhmr.experiments.of4hmr import CLIP_STUDY, FLOW_QUALITY, LABELS, LOSS_STUDY
 from flowhmr.experiments.sections import (
     flow_quality_section,
@@ -133,6 +136,8 @@ SMALL = Table(
         Claim("OF moves more smoothly", (("of-100", "hidden"),), "accel_error"),
     ),
 )
+
+OTHER = Table("other", "One line", "paper, Table 1", (Row("ours", "error", "other"),), 1)
 
 
 def test_a_table_names_its_runs_once():
@@ -284,8 +289,12 @@ def test_subsets_show_the_mean_over_their_clips(lab, store):
 
 def test_the_page_holds_what_was_run_with_remarks_and_figures(lab, store, tmp_path, monkeypatch):
     unrun = Table("unrun", "Not yet", "paper, Table 9", (Row("x", "y", "never"),), 1)
-    tables = {"small": SMALL, "unrun": unrun, "labels": LABELS}
-    monkeypatch.setattr(results_module, "TABLES", tables)
+    ours = replace(OF4HMR, tables=(SMALL, unrun, LABELS))
+    monkeypatch.setattr(results_module, "OF4HMR", ours)
+    papers = {"of4hmr": ours, "idle": Paper("idle", "Nothing of it", "All idle.", (unrun,)),
+              "other": Paper("other", "Another paper", "All of it.", (OTHER,))}  # fmt: skip
+    monkeypatch.setattr(results_module, "PAPERS", papers)
+    store("other", 0, scores(50.0))
     for number, run in enumerate(LABELS.runs):
         store(run, 0, scores(60.0 - number))
         store(run, 1, scores(61.0 - number))
@@ -297,26 +306,29 @@ def test_the_page_holds_what_was_run_with_remarks_and_figures(lab, store, tmp_pa
     for name in ("small", "unrun", "flow-quality"):
         (notes / f"{name}.md").write_text(f"A remark on {name}.\n")
     page = tmp_path / "results.md"
-    written = results_page(lab, page, notes, 96)
+    written = results_page(lab, page, notes)
     figures = tmp_path / "results"
     assert written == [page, figures / "labels.png", figures / "flow-quality.png"]
     assert written[1].read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
-    assert "crops of 96 px" in text
     parts = [
-        "# Results", "## Two lines", "`flowhmr experiment small`", "A remark on small.",
+        "# Results", f"\n# {ours.title}\n", "Crops of 96 px", "## Two lines",
+        "`flowhmr experiment small`", "A remark on small.",
         f"## {LABELS.title}", "`flowhmr experiment labels`", "](results/labels.png)",
         "## Flow quality", "| 1 | 4.0 / 3.0 |", "A remark on flow-quality.",
+        "\n# Another paper\n\nAll of it.\n\n## One line", "50.0 (1 seed)",
     ]  # fmt: skip
     places = [text.find(part) for part in parts]
     assert min(places) >= 0
     assert places == sorted(places)
     assert "Not yet" not in text
     assert "A remark on unrun." not in text
+    assert "Nothing of it" not in text
+    assert text.count("## Flow quality") == 1
 
 
 def test_the_page_of_nothing_is_its_head(lab, tmp_path):
     page = tmp_path / "results.md"
-    assert results_page(lab, page, tmp_path / "notes", 96) == [page]
+    assert results_page(lab, page, tmp_path / "notes") == [page]
     assert page.read_text().startswith("# Results\n")
     assert "##" not in page.read_text()

@@ -162,7 +162,7 @@ def test_presets_are_the_papers_and_a_light_one():
     assert full.network.hmr.backbone == BackboneConfig("resnet50")
     assert (full.network.lstm, full.network.head, full.network.hmr.rounds) == (1024, 1024, 3)
     assert full.network.channels == 3 + 12 + 1
-    assert full.inputs.frames == light.inputs.frames == 31
+    assert (full.inputs.frames, light.inputs.frames) == (31, 8)
     body = open_body()
     mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
     assert 2e6 < sum(p.numel() for p in MotionHmr(light.network, mean).parameters()) < 6e6

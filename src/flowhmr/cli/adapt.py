@@ -31,7 +31,7 @@ from flowhmr.cli.shared import (
 from flowhmr.data import open_video, own_videos, source_key
 from flowhmr.networks import LIFT, Lift
 from flowhmr.records import SceneMotion
-from flowhmr.training import AdaptConfig, adapt
+from flowhmr.training import CHECKPOINT, AdaptConfig, adapt
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def captured(
         before = json.loads(noted.read_text() or "{}")
         if before == key:
             return load_motion(target)
-        if (arguments.run / "checkpoint.safetensors").exists():
+        if (arguments.run / CHECKPOINT).exists():
             changed = sorted(k for k in before.keys() | key.keys() if before.get(k) != key.get(k))
             raise ValueError(
                 f"{target}: got bodies found with other {', '.join(changed)}, with which training "

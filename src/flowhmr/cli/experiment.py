@@ -11,7 +11,7 @@ from rich.table import Table as Sheet
 
 from flowhmr.cli.shared import console, default_cache, device_of, make_folder
 from flowhmr.experiments import (
-    CROP_PX,
+    PAPERS,
     RUNS,
     TABLES,
     Lab,
@@ -28,7 +28,7 @@ class Arguments:
     name: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME [NAME ...]]")
     ] = ()
-    """Tables or single runs, see --list; ``all`` for every table."""
+    """Tables or single runs, see --list; a paper's name for its tables, ``all`` for every table."""
     list: bool = False
     """Say what there is: what each table reproduces, its runs, how long it takes."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -51,6 +51,9 @@ def run(arguments: Arguments) -> None:
     """List, run, or write the results page."""
     if arguments.list:
         console.print(_listing())
+        console.print()
+        for name, paper in PAPERS.items():
+            console.print(f"{name}: {', '.join(t.name for t in paper.tables)}")
         console.print(f"\nsingle runs: {', '.join(RUNS)}")
         return
     device = device_of(arguments.device)
@@ -58,10 +61,10 @@ def run(arguments: Arguments) -> None:
     if arguments.results is not None:
         make_folder(arguments.results.parent)
         notes = arguments.runs.parent / "notes"
-        for path in results_page(lab, arguments.results, notes, CROP_PX):
+        for path in results_page(lab, arguments.results, notes):
             console.print(f"wrote {path}")
         return
-    names = tuple(TABLES) if arguments.name == ("all",) else arguments.name
+    names = _expanded(arguments.name)
     if not arguments.seeds or min(arguments.seeds) < 0:
         raise ValueError(
             f"--seeds: got {' '.join(map(str, arguments.seeds)) or 'none'}; expected at least one, "
@@ -73,7 +76,8 @@ def run(arguments: Arguments) -> None:
     if unknown or not names:
         raise ValueError(
             f"experiment: got {', '.join(unknown) or 'no name'}; expected some of "
-            f"{', '.join(TABLES)}, all, or single runs; `flowhmr experiment --list` names them"
+            f"{', '.join((*TABLES, *PAPERS))}, all, or single runs; `flowhmr experiment --list` "
+            "names them"
         )
     make_folder(arguments.runs)
     wanted = [r for n in names for r in (TABLES[n].runs if n in TABLES else (n,))]
@@ -85,6 +89,13 @@ def run(arguments: Arguments) -> None:
             path = write_table(TABLES[name], lab, arguments.runs / "tables", command)
             # As it is in the file: lines of a table are long.
             console.print(f"\n{path.read_text()}table: {path}", markup=False, soft_wrap=True)
+
+
+def _expanded(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Tables instead of what stands for several; each name once."""
+    several = {name: [t.name for t in paper.tables] for name, paper in PAPERS.items()}
+    several["all"] = list(TABLES)
+    return tuple(dict.fromkeys(n for name in names for n in several.get(name, [name])))
 
 
 def _at_once(device: torch.device) -> int:

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+from flowhmr.experiments.catalogue import OF4HMR, PAPERS, Paper
 from flowhmr.experiments.lab import Lab, read_scores
-from flowhmr.experiments.of4hmr import LABELS, METHODS, SHARES, TABLES
-from flowhmr.experiments.sections import flow_quality_section, loss_section, subsets_section
+from flowhmr.experiments.of4hmr import LABELS, METHODS, SHARES
+from flowhmr.experiments.sections import (
+    Section,
+    flow_quality_section,
+    loss_section,
+    subsets_section,
+)
 from flowhmr.experiments.tables import Table, markdown, spread
 from flowhmr.view import plot_curves
 
@@ -13,48 +19,60 @@ HEAD = """# Results
 Made by `flowhmr experiment --results docs/results.md` from the scores in `experiments/runs`; every
 table stands beside the command that runs it. `flowhmr experiment --list` says what each costs.
 
-SynthMotion, small size (images of 128 px, crops of {crop_px} px), its test split of 100 clips; mean
-± standard deviation over seeds, each with a baseline of its own. Lower is better throughout. The
-paper's numbers are on its own data and networks: compare directions, not values. A claim *holds*
-when the 95 % interval of the difference over the seeds (Student's t) is below zero, *does not hold*
-when it is above, and is *within noise* else; "no worse" allows one percent. Differences are better
-minus other, one for each pair of runs that the claim compares.
+SynthMotion, small size (images of 128 px), its test split of 100 clips; mean ± standard deviation
+over seeds. Lower is better throughout. The papers' numbers are on their own data and networks:
+compare directions, not values. A claim *holds* when the 95 % interval of the difference over the
+seeds (Student's t) is below zero, *does not hold* when it is above, and is *within noise* else; "no
+worse" allows one percent. Differences are better minus other, one for each pair of runs that the
+claim compares.
 """
 
 
-def results_page(lab: Lab, page: Path, notes: Path, crop_px: int) -> list[Path]:
+def results_page(lab: Lab, page: Path, notes: Path) -> list[Path]:
     """Write the page and its figures.
 
     Args:
         lab: whose run folders.
         page: the Markdown file; figures go into a folder beside it, named like it.
         notes: folder of remarks, ``<table>.md``, put under their tables.
-        crop_px: of the networks, for the page's head.
 
     Returns:
         What was written.
     """
     figures = page.with_suffix("")
-    parts, written = [HEAD.format(crop_px=crop_px)], []
-    for name, table in TABLES.items():
+    parts, written = [HEAD], [page]
+    for paper in PAPERS.values():
+        found = _of_paper(lab, paper, notes, figures)
+        if found.text:
+            parts += [f"# {paper.title}\n\n{paper.about}\n", found.text]
+            written += found.files
+    page.write_text("\n".join(parts))
+    return written
+
+
+def _of_paper(lab: Lab, paper: Paper, notes: Path, figures: Path) -> Section:
+    """What was run of a paper's tables and studies."""
+    parts, files = [], []
+    for table in paper.tables:
         if not any(_finished(lab, run) for run in table.runs):
             continue
-        parts.append(markdown(table, lab, f"flowhmr experiment {name}"))
+        parts.append(markdown(table, lab, f"flowhmr experiment {table.name}"))
         if table is LABELS:
-            written.append(_label_curves(lab, table, figures / "labels.png"))
+            files.append(_label_curves(lab, table, figures / "labels.png"))
             parts.append(f"![Error over the labelled share]({figures.name}/labels.png)\n")
-        parts += _remarks(notes / f"{name}.md")
-    sections = {
-        "subsets": subsets_section(lab),
-        "flow-quality": flow_quality_section(lab, figures),
-        "flow-loss": loss_section(lab, figures),
-    }
+        parts += _remarks(notes / f"{table.name}.md")
+    sections = {}
+    if paper is OF4HMR:
+        sections = {
+            "subsets": subsets_section(lab),
+            "flow-quality": flow_quality_section(lab, figures),
+            "flow-loss": loss_section(lab, figures),
+        }
     for name, section in sections.items():
         if section.text:
             parts += [section.text, *_remarks(notes / f"{name}.md")]
-            written += section.files
-    page.write_text("\n".join(part for part in parts if part))
-    return [page, *written]
+            files += section.files
+    return Section("\n".join(part for part in parts if part), tuple(files))
 
 
 def _finished(lab: Lab, run: str) -> bool:

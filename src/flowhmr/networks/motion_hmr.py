@@ -125,19 +125,27 @@ class MotionHmr(nn.Module):
     def maps(self, seen: MotionInput) -> Float[Tensor, "b n c s s"]:
         """What the first convolution gets: picture, flow, heatmaps, flag; zeros where lost."""
         config, size = self.config, self.size_px
+        kept = 1 - seen.occluded
         parts = []
+        # Channels come last in memory, as the convolutions want them: these maps are the largest
+        # tensors of a step, and each copy of them costs as much as a layer.
         if config.rgb:
             frames = _asked("frames", seen.frames)
-            rgb = self.backbone.normalised(frames.flatten(0, 1))
-            parts.append(rgb.unflatten(0, frames.shape[:2]))
+            rgb = self.backbone.normalised(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+            parts.append(rgb.movedim(2, -1) * kept[..., None, None, None])
         if config.flow:
-            flow = _asked("flow", seen.flow_px).float() * (UNIT_PX / size / FLOW_PX)
-            parts.append(torch.cat([flow, flow.norm(dim=2, keepdim=True)], 2))
+            unit = kept * (UNIT_PX / size / FLOW_PX)
+            flow = _asked("flow", seen.flow_px).float() * unit[..., None, None, None]
+            across, down = flow.split(1, 2)
+            # norm() over two of these takes eighty times as long.
+            parts += [each.movedim(2, -1) for each in (flow, torch.hypot(across, down))]
         if config.keypoints:
-            parts.append(heatmaps(seen.keypoints_px, size))
+            x_px, y_px, shown = seen.keypoints_px.unbind(-1)
+            shown = shown * kept[..., None]
+            parts.append(_heatmaps_last(torch.stack([x_px, y_px, shown], -1), size))
         lost = seen.occluded[..., None, None, None]
-        maps = torch.cat(parts, 2) * (1 - lost)
-        return torch.cat([maps, lost.expand(-1, -1, 1, size, size)], 2)
+        parts.append(lost.expand(-1, -1, size, size, 1))
+        return torch.cat(parts, -1).movedim(-1, 2)
 
 
 def heatmaps(
@@ -149,12 +157,18 @@ def heatmaps(
         keypoints_px: x, y and 1 where reported, else 0.
         size_px: width and height of the crop.
     """
+    return _heatmaps_last(keypoints_px, size_px).movedim(-1, -3)
+
+
+def _heatmaps_last(
+    keypoints_px: Float[Tensor, "*b k 3"], size_px: int
+) -> Float[Tensor, "*b {size_px} {size_px} k"]:
     centres_px = pixel_centres_px(1, size_px)[0, :, 0].to(keypoints_px)
     unit = size_px * (SIGMA_PX / UNIT_PX)
     # A Gaussian of two axes is the product of two of one.
-    apart = (centres_px - keypoints_px[..., :2, None]) / unit
-    across, down = (-0.5 * apart.square()).exp().unbind(-2)
-    return (down * keypoints_px[..., 2:])[..., :, None] * across[..., None, :]
+    apart = (centres_px[:, None, None] - keypoints_px[..., None, :, :2]) / unit
+    across, down = (-0.5 * apart.square()).exp().unbind(-1)
+    return (down * keypoints_px[..., None, :, 2])[..., :, None, :] * across[..., None, :, :]
 
 
 def widen(backbone: Backbone, channels: int, keep: bool) -> None:

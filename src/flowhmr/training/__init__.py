@@ -22,7 +22,7 @@ from flowhmr.training.motion import (
 )
 from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
-from flowhmr.training.run import Run, draw_losses, provenance
+from flowhmr.training.run import CHECKPOINT, Run, draw_losses, provenance
 from flowhmr.training.sequence import (
     FlowLinks,
     SequenceFit,
@@ -37,6 +37,7 @@ from flowhmr.training.video import estimate_video, surface_weights, video_terms
 
 __all__ = [
     "BASELINE_WEIGHTS",
+    "CHECKPOINT",
     "FIT",
     "AdaptConfig",
     "CheckpointError",

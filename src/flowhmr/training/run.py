@@ -25,6 +25,9 @@ import flowhmr
 from flowhmr.training.config import LoopConfig
 from flowhmr.training.state import LoopState
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Of a run that goes on, in its folder."""
+
 
 class Run:
     """The folder of one training run.
@@ -51,7 +54,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where the run's state is kept."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def resume(self, state: LoopState) -> int:
         """Load the checkpoint, if there is one; returns the first step to do."""
