@@ -235,6 +235,41 @@ DOMAIN = Table(
     ),
 )
 
+LONG = 1_500
+_LONGER = {
+    "control": ("control", refine(100, CONTROL)),
+    "OF": ("of", refine(100)),
+    "2D": ("2d", refine(100, KP, detector=DetectorNoise())),
+    "2D+OF": (
+        "2d-of", refine(100, replace(OURS_LOOP, keypoints=KEYPOINTS), detector=DetectorNoise()),
+    ),
+}  # fmt: skip
+RUNS |= {
+    f"{name}-long-100": replace(task, train=replace(task.train, steps=LONG))
+    for name, task in _LONGER.values()
+}
+STEPS = Table(
+    name="steps",
+    title="Longer refinement",
+    reproduces="ours: what two hundred steps are too few for",
+    rows=(
+        Row("BL", "200 steps", "bl-100"),
+        *(
+            Row(line, f"{steps} steps", f"{name}{long}-100")
+            for line, (name, _) in _LONGER.items()
+            for steps, long in ((OURS_LOOP.steps, ""), (LONG, "-long"))
+        ),
+    ),
+    minutes=55,
+    metrics=("pa_mpjpe", "mpjpe", "accel_error", "keypoints_px"),
+    claims=(
+        Claim("OF gains by more steps", (("of-long-100", "of-100"),)),
+        Claim("2D gains by more steps", (("2d-long-100", "2d-100"),)),
+        Claim("OF is better than as many supervised steps", (("of-long-100", "control-long-100"),)),
+        Claim("2D+OF is no worse than 2D", (("2d-of-long-100", "2d-long-100"),), no_worse=True),
+    ),
+)
+
 FIT = SequenceFitConfig()
 RUNS |= {
     "fit-none-100": FitVideos("bl-100", replace(FIT, steps=0)),
@@ -431,6 +466,7 @@ TABLES: dict[str, Table] = {
         CONTEXT,
         UNSUPERVISED,
         DOMAIN,
+        STEPS,
         SEQUENCE,
         PARTS,
         ESTIMATORS,
