@@ -150,6 +150,15 @@ def test_a_limb_that_is_elsewhere_for_a_moment_is_left_out(length):
     assert not unknown[:15].any()
 
 
+def test_a_glimpse_between_two_long_pauses_is_kept():
+    keypoints, flow = walker()
+    ankle = COCO_17.index("left_ankle")
+    keypoints[15:17, ankle, 0] += 150
+    frames = FRAME_INDICES + 50 * (FRAME_INDICES >= 15) + 50 * (FRAME_INDICES >= 17)
+    assert not stray_keypoints(keypoints, flow, frames, SIDE_PX).any()
+    assert stray_keypoints(keypoints, flow, FRAME_INDICES, SIDE_PX)[15:17, ankle].all()
+
+
 def test_a_kick_that_the_flow_shows_is_kept():
     keypoints, _ = walker()
     ankle = COCO_17.index("left_ankle")

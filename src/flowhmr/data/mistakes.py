@@ -52,8 +52,8 @@ def without_mistakes(
         keypoints_px: of one person, x and y in pixels of the image, and confidence.
         limb_flow_px: flow at the limbs' points (`flowhmr.data.limb_points`) until the next frame
             of the video, pixels of the image, and 1 where it is known.
-        frame_indices: which frames of the video; those that do not follow each other are not
-            compared.
+        frame_indices: which frames of the video; across a gap, sides are not compared, and across
+            a long one nothing is.
         side_px: width of the person's crop.
     """
     swapped = swapped_sides(keypoints_px, limb_flow_px, frame_indices, side_px)
@@ -128,10 +128,12 @@ def stray_keypoints(
         costs = torch.full((len(rows), LONGEST + 1), torch.inf)
         for back in range(1, min(LONGEST + 1, len(rows) - 1) + 1):
             i, j = rows[:-back], rows[back:]
-            frames = (frame_indices[j] - frame_indices[i])[:, None]
-            goes_px = keypoints_px[i, keypoint, :2] + frames * moved_px[i, keypoint]
+            frames = frame_indices[j] - frame_indices[i]
+            goes_px = keypoints_px[i, keypoint, :2] + frames[:, None] * moved_px[i, keypoint]
             off_px = keypoints_px[j, keypoint, :2] - goes_px
             cost = _cost(off_px / (within_px[j] - within_px[i])[:, None])
+            # After a pause it may be anywhere.
+            cost = torch.where(frames > LONGEST + 1, torch.zeros(()), cost)
             costs[back:, back - 1] = cost + ASTRAY * (back - 1)
         kept = _walk(costs.double().numpy())
         stray[rows, keypoint] = torch.from_numpy(~kept)
@@ -151,10 +153,9 @@ def _walk(costs: Float[np.ndarray, "n b"]) -> Bool[np.ndarray, "n"]:
         # Or all before it are left out.
         best[place] = ASTRAY * place
         befores = np.arange(place - 1, max(place - 1 - longest, -1), -1)
-        if len(befores):
-            ways = best[befores] + costs[place, : len(befores)]
-            if (k := int(ways.argmin())) >= 0 and ways[k] <= best[place]:
-                best[place], came[place] = ways[k], befores[k]
+        ways = best[befores] + costs[place, : len(befores)]
+        if len(ways) and ways.min() <= best[place]:
+            best[place], came[place] = ways.min(), befores[ways.argmin()]
     kept = np.zeros(count, dtype=bool)
     place = int((best + ASTRAY * np.arange(count - 1, -1, -1)).argmin()) if count else -1
     while place >= 0:
