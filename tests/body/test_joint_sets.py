@@ -33,6 +33,7 @@ def test_mirror_is_an_involution_that_swaps_the_sides(joints):
 @all_sets
 def test_names_and_places_are_inverse(joints):
     assert joints.indices_of(joints.names) == tuple(range(len(joints)))
+    assert joints.indices_of(name for name in joints.names) == tuple(range(len(joints)))
     assert joint_set(joints.name) is joints
 
 

@@ -7,7 +7,7 @@ at the base of the skull, ``head_h36m`` Human3.6M's point near its top, ``head_t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -50,8 +50,9 @@ class JointSet:
         """Where the joint stands; KeyError if the set has no such joint."""
         return self.indices_of([name])[0]
 
-    def indices_of(self, names: Sequence[str]) -> tuple[int, ...]:
+    def indices_of(self, names: Iterable[str]) -> tuple[int, ...]:
         """Where these joints stand; KeyError, naming all that are missing."""
+        names = tuple(names)
         missing = [name for name in names if name not in self._places]
         if missing:
             raise KeyError(
