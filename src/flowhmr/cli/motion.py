@@ -32,7 +32,7 @@ else:
     Preset = tyro.extras.subcommand_type_from_defaults(
         {"light": light_training(), "full": MotionTrainingConfig()},
         {
-            "light": "A small network on crops of 64 px: a quarter of an hour on one CPU core.",
+            "light": "A small network on crops of 64 px, for a CPU.",
             "full": "ResNet-50 on crops of 224 px: the paper's, for a GPU.",
         },
     )
