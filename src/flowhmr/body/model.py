@@ -259,7 +259,7 @@ class BodyModel:
             landmarks = posed_verts(blend, chain, rotmats, betas)
             found = tables.matrix @ torch.cat([chain.joints, landmarks], -2)
         batch = params.rotmats.shape[:-3]
-        return chain.joints.reshape(*batch, 24, 3), found.reshape(*batch, len(joints), 3)
+        return chain.joints.reshape(*batch, len(SMPL_24), 3), found.reshape(*batch, len(joints), 3)
 
     def with_regressors(self, *regressors: Regressor) -> "BodyModel":
         """The same body with regressors that `keypoints` may use.

@@ -236,27 +236,20 @@ DOMAIN = Table(
 )
 
 LONG = 1_500
-_LONGER = {
-    "control": ("control", refine(100, CONTROL)),
-    "OF": ("of", refine(100)),
-    "2D": ("2d", refine(100, KP, detector=DetectorNoise())),
-    "2D+OF": (
-        "2d-of", refine(100, replace(OURS_LOOP, keypoints=KEYPOINTS), detector=DetectorNoise()),
-    ),
-}  # fmt: skip
-RUNS |= {
-    f"{name}-long-100": replace(task, train=replace(task.train, steps=LONG))
-    for name, task in _LONGER.values()
-}
+_LONGER = ("control", "OF", "2D", "2D+OF")
+for line in _LONGER:
+    task = RUNS[f"{METHODS[line][0]}-100"]
+    assert isinstance(task, Refine)
+    RUNS[f"{METHODS[line][0]}-long-100"] = replace(task, train=replace(task.train, steps=LONG))
 STEPS = Table(
     name="steps",
     title="Longer refinement",
-    reproduces="ours: what two hundred steps are too few for",
+    reproduces="ours: whether two hundred steps are too few",
     rows=(
         Row("BL", "200 steps", "bl-100"),
         *(
-            Row(line, f"{steps} steps", f"{name}{long}-100")
-            for line, (name, _) in _LONGER.items()
+            Row(line, f"{steps} steps", f"{METHODS[line][0]}{long}-100")
+            for line in _LONGER
             for steps, long in ((OURS_LOOP.steps, ""), (LONG, "-long"))
         ),
     ),
