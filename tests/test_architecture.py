@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, str] = {
     ),
     "experiments": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
-        "training view"
+        "training view capture"
     ),
     "cli": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "

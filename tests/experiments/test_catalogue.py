@@ -19,10 +19,12 @@ from flowhmr.experiments import (
     TABLES,
     Task,
     TrainMotion,
+    capture,
     in_order,
     motion,
     of4hmr,
 )
+from flowhmr.experiments.capture import RefineTracks
 from flowhmr.experiments.lab import differences, plain
 from flowhmr.experiments.of4hmr import FLOW_QUALITY
 from flowhmr.experiments.recipes import CROP_PX
@@ -33,7 +35,7 @@ from flowhmr.flow import flow_estimator
 from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
 
-KINDS = [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss, TrainMotion]
+KINDS = [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss, TrainMotion, RefineTracks]
 STORED = Path(__file__).parents[2] / "experiments" / "runs"
 
 
@@ -63,8 +65,8 @@ def test_names_can_be_folders_and_are_not_those_of_tables():
 
 
 def test_papers_share_no_names():
-    assert len(RUNS) == len(of4hmr.RUNS) + len(motion.RUNS)
-    assert list(TABLES) == [*of4hmr.TABLES, *motion.TABLES]
+    assert len(RUNS) == len(of4hmr.RUNS) + len(motion.RUNS) + len(capture.RUNS)
+    assert list(TABLES) == [*of4hmr.TABLES, *motion.TABLES, *capture.TABLES]
     assert list(PAPERS) == [paper.name for paper in PAPERS.values()]
 
 
@@ -126,7 +128,7 @@ def test_a_claim_compares_two_runs(name):
 
 
 def test_what_is_shown_is_measured():
-    assert set(SHOWN) <= set(METRICS)
+    assert set(SHOWN) <= {*METRICS, capture.SLIDE}
     for table in TABLES.values():
         for run in table.runs:
             scored = RUNS[run].scored  # pyright: ignore[reportAttributeAccessIssue]

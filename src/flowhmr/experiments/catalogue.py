@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flowhmr.experiments import motion, of4hmr
+from flowhmr.experiments import capture, motion, of4hmr
 from flowhmr.experiments.lab import Task
 from flowhmr.experiments.recipes import CROP_PX
 from flowhmr.experiments.tables import Table
@@ -34,6 +34,12 @@ MOTION_HMR = Paper(
     about=motion.ABOUT,
     tables=tuple(motion.TABLES.values()),
 )
-PAPERS: dict[str, Paper] = {paper.name: paper for paper in (OF4HMR, MOTION_HMR)}
+CAPTURE = Paper(
+    name="capture",
+    title="From video to 3D motion (flowhmr capture)",
+    about=capture.ABOUT,
+    tables=tuple(capture.TABLES.values()),
+)
+PAPERS: dict[str, Paper] = {paper.name: paper for paper in (OF4HMR, MOTION_HMR, CAPTURE)}
 TABLES: dict[str, Table] = {t.name: t for paper in PAPERS.values() for t in paper.tables}
-RUNS: dict[str, Task] = {**of4hmr.RUNS, **motion.RUNS}
+RUNS: dict[str, Task] = {**of4hmr.RUNS, **motion.RUNS, **capture.RUNS}

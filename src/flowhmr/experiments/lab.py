@@ -98,7 +98,7 @@ class Lab:
     @lru_cache(maxsize=8)  # noqa: B019 - one lab a process
     def store(self, split: SplitName) -> ClipStore:
         """The clips of a split, drawn on first use."""
-        with self._alone(split):
+        with self.alone(split):
             return ClipStore(
                 split_spec(split, self.size),
                 self.cache,
@@ -121,7 +121,7 @@ class Lab:
         if key not in self._links:
             # One set of links at a time: each takes a third of a gigabyte a split.
             self._links = {}
-            with self._alone("links"):
+            with self.alone("links"):
                 found = StoredLinks(
                     flow_source(pairs, flow, None),
                     flow,
@@ -134,7 +134,7 @@ class Lab:
         found = self._links[key]
         return found.windows(pairs.frames, pairs.context)
 
-    def _alone(self, what: str) -> FileLock:
+    def alone(self, what: str) -> FileLock:
         """Of several processes one makes what is missing, the others wait and find it."""
         self.cache.mkdir(parents=True, exist_ok=True)
         return FileLock(self.cache / f".{what}.lock")

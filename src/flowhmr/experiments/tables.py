@@ -15,6 +15,7 @@ SHOWN = {
     "mpjpe": "MPJPE (mm)",
     "accel_error": "accel. error (mm/frame²)",
     "keypoints_px": "2D joints (px of 224)",
+    "slide_mm": "feet slide (mm/frame)",
 }
 
 

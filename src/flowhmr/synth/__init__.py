@@ -25,6 +25,7 @@ from flowhmr.synth.store import ClipStore, rest_map, write_whole
 from flowhmr.synth.synthmotion import (
     LABELLED_SHARES,
     SPLITS,
+    TEST_MOVES,
     SizeName,
     SplitName,
     SplitSpec,
@@ -32,13 +33,14 @@ from flowhmr.synth.synthmotion import (
     load_split,
     split_spec,
 )
-from flowhmr.synth.tracks import SynthTrack, TrackConfig, synth_track
+from flowhmr.synth.tracks import SynthTrack, TrackConfig, synth_track, track_camera
 from flowhmr.synth.truth import SynthClip, synth_clip
 
 __all__ = [
     "ALL_LAYERS",
     "LABELLED_SHARES",
     "SPLITS",
+    "TEST_MOVES",
     "Backdrop",
     "BackdropFolder",
     "BvhError",
@@ -82,5 +84,6 @@ __all__ = [
     "split_spec",
     "synth_clip",
     "synth_track",
+    "track_camera",
     "write_whole",
 ]

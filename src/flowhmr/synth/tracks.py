@@ -15,7 +15,7 @@ from flowhmr.body import COCO_17, BodyModel, BodyParams, Mesh
 from flowhmr.cameras import PerspectiveCamera, pixel_centres_px
 from flowhmr.raster import Fragments, interpolate, rasterise
 from flowhmr.records import FEET
-from flowhmr.synth.actors import MotionConfig, sample_actor
+from flowhmr.synth.actors import Actor, MotionConfig, sample_actor
 from flowhmr.synth.shots import Shot, ShotConfig, sample_shot
 
 HIDDEN_M = 0.2
@@ -88,9 +88,8 @@ def synth_track(config: TrackConfig, index: int, body: BodyModel) -> SynthTrack:
         ValueError: another body.
     """
     rng = np.random.default_rng([config.seed, index, 77])
-    actor = sample_actor(config.motion, config.frames, body, 1, rng)
+    actor, shot = _filmed(config, body, rng)
     joints_world = actor.joints_world.double().numpy()
-    shot = sample_shot(config.shot, joints_world, config.size_px, rng)
     rotmat = torch.from_numpy(shot.rotmats)
     verts_cam = torch.from_numpy(shot.to_camera(actor.verts_world.double().numpy()))
     joints_cam = torch.from_numpy(shot.to_camera(joints_world))
@@ -135,6 +134,25 @@ def synth_track(config: TrackConfig, index: int, body: BodyModel) -> SynthTrack:
         flow=torch.where(person[:-1, ..., None], moved, flow),
         person=person,
     )
+
+
+def track_camera(
+    config: TrackConfig, index: int, body: BodyModel
+) -> tuple[Float[Tensor, "t 3 3"], Float[Tensor, "t 3"]]:
+    """How the camera of `synth_track` moves: world to camera axes, and its place in metres.
+
+    Args:
+        config, index, body: of the track.
+    """
+    rng = np.random.default_rng([config.seed, index, 77])
+    _, shot = _filmed(config, body, rng)
+    return torch.from_numpy(shot.rotmats).float(), torch.from_numpy(shot.centres_m).float()
+
+
+def _filmed(config: TrackConfig, body: BodyModel, rng: np.random.Generator) -> tuple[Actor, Shot]:
+    actor = sample_actor(config.motion, config.frames, body, 1, rng)
+    joints_world = actor.joints_world.double().numpy()
+    return actor, sample_shot(config.shot, joints_world, config.size_px, rng)
 
 
 def _stands(joints_world: Float[Tensor, "t 24 3"]) -> Bool[Tensor, "t 4"]:
