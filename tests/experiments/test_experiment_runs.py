@@ -15,7 +15,7 @@ from flowhmr.experiments import Lab, Task, perform_all, studies, tasks
 from flowhmr.experiments import lab as lab_module
 from flowhmr.experiments.detected import DetectorNoise
 from flowhmr.experiments.lab import BEGUN, NETWORK, SCORES, read_scores
-from flowhmr.experiments.studies import FIGURE, StudyClips, StudyFlow, StudyLoss
+from flowhmr.experiments.studies import FIGURE, StudyClips, StudyErrors, StudyFlow, StudyLoss
 from flowhmr.experiments.tasks import FitVideos, Pretrain, Refine
 from flowhmr.losses import AnchorWeights, FlowWeights, KeypointWeights
 from flowhmr.networks import BackboneConfig, ContextConfig, ContextHmr, Hmr, HmrConfig
@@ -56,6 +56,7 @@ RUNS: dict[str, Task] = {
     ),
     "quality": StudyFlow("bl", "test", FlowStudy(gaps=(1, 2), crop_px=SIDE), pairs=3),
     "loss": StudyLoss("bl", ("studio", "test"), pairs=3, cut=NEAR),
+    "errors": StudyErrors("bl", "test", widths=(1, 2), gaps=(1, 2, 30)),
     "clips": StudyClips(),
 }
 
@@ -142,6 +143,20 @@ def test_the_flow_loss_is_looked_at_with_and_without_noise(done):
 
 
 @pytest.mark.slow
+def test_what_lasts_of_the_errors_is_less_than_all_of_them(done):
+    scores = read_scores(done.folder("errors", 0))
+    assert scores is not None
+    found = scores["results"]
+    lasting = list(found["lasting_mm"].values())
+    assert lasting == sorted(lasting, reverse=True)
+    assert lasting[0] > lasting[-1] > 0
+    assert found["filtered_mm"]["0"] == lasting[0]
+    # Gaps longer than the clips have no errors to compare.
+    assert list(found["correlation"]) == [str(g) for g in (1, 2) if g < FRAMES["test"]]
+    assert all(-1 <= c <= 1 for c in found["correlation"].values())
+
+
+@pytest.mark.slow
 def test_clips_are_measured(done):
     scores = read_scores(done.folder("clips", 0))
     assert scores is not None
@@ -157,7 +172,7 @@ def test_what_is_done_leaves_network_scores_and_losses(done):
     log = {"config.json", "losses.csv", "losses.png", BEGUN, NETWORK, SCORES}
     for name in ("bl", "of", "context"):
         assert {p.name for p in done.folder(name, 0).iterdir()} == log, name
-    for name in ("fit", "quality", "clips"):
+    for name in ("fit", "quality", "errors", "clips"):
         assert {p.name for p in done.folder(name, 0).iterdir()} == {BEGUN, SCORES}
     assert {p.name for p in done.folder("loss", 0).iterdir()} == {BEGUN, SCORES, FIGURE}
     assert isinstance(done.network("of", 0), Hmr)

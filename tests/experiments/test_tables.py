@@ -18,8 +18,9 @@ from flowhmr.experiments import (
 )
 from flowhmr.experiments import results as results_module
 from flowhmr.experiments.catalogue import OF4HMR
-from flowhmr.experiments.of4hmr import CLIP_STUDY, FLOW_QUALITY, LABELS, LOSS_STUDY
+from flowhmr.experiments.of4hmr import CLIP_STUDY, ERROR_STUDIES, FLOW_QUALITY, LABELS, LOSS_STUDY
 from flowhmr.experiments.sections import (
+    errors_section,
     flow_quality_section,
     loss_section,
     subsets,
@@ -229,7 +230,7 @@ def test_what_was_not_studied_has_no_section(lab, tmp_path):
     for section in (flow_quality_section(lab, tmp_path), loss_section(lab, tmp_path)):
         assert section.text == ""
         assert not section.files
-    assert subsets_section(lab).text == ""
+    assert subsets_section(lab).text == errors_section(lab).text == ""
 
 
 def test_the_loss_is_shown_before_and_after_scaling(lab, store, tmp_path):
@@ -253,6 +254,24 @@ def test_the_loss_is_shown_before_and_after_scaling(lab, store, tmp_path):
     both = loss_section(lab, tmp_path / "new")
     assert (tmp_path / "new" / "rigidity.png").read_bytes() == b"a picture"
     assert all(f"](new/{p.name})" in both.text for p in both.files)
+
+
+def test_errors_that_last_are_shown_beside_those_that_do_not(lab, store):
+    line, run = next(iter(ERROR_STUDIES.items()))
+    for seed in (0, 1):
+        found = {
+            "lasting_mm": {"0": 80.0 + seed, "4": 70.0},
+            "filtered_mm": {"0": 80.0 + seed, "4": 79.0},
+            "correlation": {"1": 0.9, "16": 0.4 + 0.2 * seed},
+        }
+        store(run, seed, found)
+    lines = errors_section(lab).text.splitlines()
+    shown = [row for row in lines if row.startswith(f"| {line} | ")]
+    assert [row.split(" | ")[1:] for row in shown] == [
+        ["80.5 ± 0.7 (2 seeds)", "70.0 ± 0.0 (2 seeds) |"],
+        ["80.5 ± 0.7 (2 seeds)", "79.0 ± 0.0 (2 seeds) |"],
+        ["0.90 ± 0.00 (2 seeds)", "0.50 ± 0.14 (2 seeds) |"],
+    ]
 
 
 CLIPS = {

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -15,7 +15,7 @@ from flowhmr.data import PairConfig, StoredLinks, frame_crops
 from flowhmr.evaluation import METRICS, Estimator, score_clip
 from flowhmr.networks import ContextHmr, Hmr, load_network
 from flowhmr.records import Estimate, Sequence, TestClip
-from flowhmr.synth import ClipStore, SizeName, SplitName, split_spec, write_whole
+from flowhmr.synth import LABELLED, ClipStore, SizeName, SplitName, split_spec, write_whole
 from flowhmr.training import flow_source, provenance
 
 NETWORK = "network.safetensors"
@@ -97,10 +97,13 @@ class Lab:
 
     @lru_cache(maxsize=8)  # noqa: B019 - one lab a process
     def store(self, split: SplitName) -> ClipStore:
-        """The clips of a split, drawn on first use."""
+        """The clips of a split, drawn on first use; of the stills those that count as labelled."""
+        spec = split_spec(split, self.size)
+        if split == "stills":
+            spec = replace(spec, count=min(spec.count, LABELLED))
         with self.alone(split):
             return ClipStore(
-                split_spec(split, self.size),
+                spec,
                 self.cache,
                 on_progress=lambda done, total: self.on_progress(f"drawing {split}", done, total),
             )

@@ -18,7 +18,7 @@ from flowhmr.experiments.recipes import (
     TEXTURE,
     baseline,
 )
-from flowhmr.experiments.studies import StudyClips, StudyFlow, StudyLoss
+from flowhmr.experiments.studies import StudyClips, StudyErrors, StudyFlow, StudyLoss
 from flowhmr.experiments.tables import Claim, Row, Table
 from flowhmr.experiments.tasks import FitVideos, Refine
 from flowhmr.losses import AnchorWeights, FlowWeights, KeypointWeights, TextureWeights
@@ -200,7 +200,9 @@ UNSUPERVISED = Table(
     ),
 )
 
-RUNS["shipped"] = replace(baseline(0.1), train=replace(baseline(0.1).train, steps=0))
+RUNS["shipped"] = replace(
+    baseline(0.1, weights="shipped"), train=replace(baseline(0.1).train, steps=0)
+)
 _ELSEWHERE = {
     "anchor, no flow": ("domain-anchor", replace(WITHOUT_LABELS, flow=NO_FLOW)),
     "TP": ("domain-tp", replace(WITHOUT_LABELS, flow=NO_FLOW, texture=TEXTURE)),
@@ -441,6 +443,12 @@ for percent in (10, 100):
         FLOW_QUALITY[f"{split}, BL {percent} %"] = name
 LOSS_STUDY, CLIP_STUDY = "flow-loss-10", "clips-test"
 RUNS |= {LOSS_STUDY: StudyLoss("bl-10", ("studio", "street", "sport")), CLIP_STUDY: StudyClips()}
+ERROR_STUDIES = {
+    f"{line}, {percent} %": f"errors-{METHODS[line][0]}-{percent}"
+    for line in ("BL", "OF", "2D")
+    for percent in (10, 100)
+}
+RUNS |= {run: StudyErrors(run.removeprefix("errors-")) for run in ERROR_STUDIES.values()}
 
 # From random weights. Every level learns: a ViT does not say where its levels end.
 for name in ("mobilenetv4", "vit_tiny"):

@@ -7,6 +7,7 @@ from flowhmr.experiments.lab import Lab, read_scores
 from flowhmr.experiments.of4hmr import LABELS, METHODS, SHARES
 from flowhmr.experiments.sections import (
     Section,
+    errors_section,
     flow_quality_section,
     loss_section,
     subsets_section,
@@ -65,6 +66,7 @@ def _of_paper(lab: Lab, paper: Paper, notes: Path, figures: Path) -> Section:
     if paper is OF4HMR:
         sections = {
             "subsets": subsets_section(lab),
+            "errors": errors_section(lab),
             "flow-quality": flow_quality_section(lab, figures),
             "flow-loss": loss_section(lab, figures),
         }

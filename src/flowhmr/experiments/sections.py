@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from flowhmr.experiments.lab import Lab, Stored, read_scores
-from flowhmr.experiments.of4hmr import CLIP_STUDY, FLOW_QUALITY, LABELS, LOSS_STUDY, METHODS
+from flowhmr.experiments.of4hmr import (
+    CLIP_STUDY,
+    ERROR_STUDIES,
+    FLOW_QUALITY,
+    LABELS,
+    LOSS_STUDY,
+    METHODS,
+)
 from flowhmr.experiments.studies import FIGURE
 from flowhmr.experiments.tables import SHOWN, Spread
 from flowhmr.view import plot_frames, plot_histograms
@@ -120,6 +127,42 @@ def loss_section(lab: Lab, figures: Path) -> Section:
         files.append(Path(shutil.copyfile(picture, figures / "rigidity.png")))
         lines += ["", f"![Neighbours without and with colour noise]({figures.name}/rigidity.png)"]
     return Section("\n".join(lines) + "\n", tuple(files))
+
+
+def errors_section(lab: Lab) -> Section:
+    """How long errors last: what the agreement of frames could gain."""
+    runs = {line: stored(lab, run) for line, run in ERROR_STUDIES.items()}
+    runs = {line: each for line, each in runs.items() if each}
+    if not runs:
+        return Section("")
+    lines = [
+        "## How long errors last",
+        "",
+        "Flow can take out what differs between the errors of two frames, and leaves what they "
+        "have in common. PA-MPJPE (mm, the chain's joints, validation video) as it is, if all "
+        "were gone that changes within so many frames (standard deviation of a Gaussian), and with "
+        "the joints themselves filtered so; correlation of the errors of frames so far apart (1: "
+        f"the same error). `flowhmr experiment {' '.join(ERROR_STUDIES.values())}`",
+    ]
+    parts = {
+        "errors averaged over": "lasting_mm",
+        "joints filtered over": "filtered_mm",
+        "frames apart (correlation)": "correlation",
+    }
+    for heading, part in parts.items():
+        columns = list(next(iter(runs.values()))[0]["results"][part])
+        lines += [
+            "",
+            f"| {heading} | " + " | ".join(columns) + " |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        for line, each in runs.items():
+            cells = [
+                str(Spread({s["seed"]: s["results"][part][column] for s in each}))
+                for column in columns
+            ]
+            lines.append("| " + " | ".join([line, *cells]) + " |")
+    return Section("\n".join(lines) + "\n")
 
 
 def subsets_section(lab: Lab, metric: str = "pa_mpjpe") -> Section:

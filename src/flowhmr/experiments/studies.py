@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from flowhmr.cameras import project_weak
@@ -16,7 +17,7 @@ from flowhmr.data import FlowSource, PairConfig, cut_pair, frame_crops
 from flowhmr.evaluation import FlowStudy, Footage, choose_starts, score_flow_quality
 from flowhmr.experiments.lab import Lab, Results
 from flowhmr.flow import estimate_pair, flow_estimator
-from flowhmr.geometry import collate
+from flowhmr.geometry import collate, procrustes_align
 from flowhmr.losses import FlowLossConfig
 from flowhmr.networks import ContextHmr, Hmr
 from flowhmr.records import Clip, Estimate, Sequence
@@ -222,6 +223,72 @@ def _with_bodies(images: np.ndarray, estimate: Estimate, lab: Lab) -> list[np.nd
         draw_body(cv2.resize(image, None, fx=zoom, fy=zoom), verts, lab.body.faces)
         for image, verts in zip(images, verts_px, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class StudyErrors:
+    """How long errors last, and so what agreement between frames could gain at most.
+
+    Flow says how a body moves, not where it is: it can take out what differs between the errors of
+    two frames, and leaves what they have in common. Here the errors of the aligned joints are
+    averaged over time (a Gaussian), as if all that differs within its width were gone; and, for
+    what a filter can do, the joints themselves.
+    """
+
+    start: str
+    """The run whose network is looked at."""
+    split: SplitName = "val"
+    """On which video."""
+    widths: tuple[int, ...] = (1, 2, 4, 8)
+    """Standard deviations of the Gaussian, frames."""
+    gaps: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Frames between errors whose correlation is told."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The network that is looked at."""
+        return (self.start,)
+
+    def run(self, lab: Lab, folder: Path, seed: int) -> Results:
+        """Measure: mm over all joints of the chain, and correlations (1: the same error)."""
+        network = lab.network(self.start, seed)
+        estimator = estimator_of(network, lab.device)
+        lasting: dict[str, list[float]] = {str(w): [] for w in (0, *self.widths)}
+        filtered: dict[str, list[float]] = {str(w): [] for w in (0, *self.widths)}
+        dots: dict[str, list[float]] = {str(g): [] for g in self.gaps}
+        squares: dict[str, list[float]] = {str(g): [] for g in self.gaps}
+        for test in lab.test_clips(self.split, network.size_px):
+            assert test.clip.labels is not None
+            joints_m = lab.body.joints(estimator(test.clip).params)
+            true_m = lab.body.joints(test.clip.labels.params)
+            centred_m = true_m - true_m.mean(1, keepdim=True)
+            error_m = procrustes_align(joints_m, centred_m) - centred_m
+            for width in (0, *self.widths):
+                lasting[str(width)].append(_mean_mm(_smoothed(error_m, width)))
+                aligned_m = procrustes_align(_smoothed(joints_m, width), centred_m)
+                filtered[str(width)].append(_mean_mm(aligned_m - centred_m))
+            for gap in self.gaps:
+                if gap < len(error_m):
+                    first, then = error_m[:-gap], error_m[gap:]
+                    dots[str(gap)].append(float((first * then).sum()))
+                    both = first.square().sum() + then.square().sum()
+                    squares[str(gap)].append(float(both) / 2)
+        return {
+            "split": self.split,
+            "lasting_mm": {w: float(np.mean(v)) for w, v in lasting.items()},
+            "filtered_mm": {w: float(np.mean(v)) for w, v in filtered.items()},
+            "correlation": {g: sum(v) / sum(squares[g]) for g, v in dots.items() if v},
+        }
+
+
+def _smoothed(values: Float[Tensor, "t j 3"], frames: int) -> Float[Tensor, "t j 3"]:
+    if not frames:
+        return values
+    return torch.from_numpy(gaussian_filter1d(values.numpy(), frames, axis=0, mode="nearest"))
+
+
+def _mean_mm(errors_m: Float[Tensor, "t j 3"]) -> float:
+    return 1000 * float(errors_m.norm(dim=-1).mean())
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from flowhmr.training import (
     train,
 )
 
+BACKBONE = "backbone"
 WEIGHTS_HELP = "make it with tools/imagenet_weights.py and put it there"
 
 
@@ -56,7 +57,8 @@ class Pretrain:
     """The loop; the run's seed takes the place of its own."""
     weights: str = ""
     """Where it starts: ``shipped``, the network that comes with flowhmr (which brings its own
-    architecture); the name of a file of ImageNet weights in the cache folder; '' for random
+    architecture); ``backbone``, that network's backbone with heads that know nothing, as ImageNet
+    weights would be; the name of a file of ImageNet weights in the cache folder; '' for random
     ones."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How stills are varied."""
@@ -93,7 +95,7 @@ class Pretrain:
         network = self.network
         if self.weights == "shipped":
             return load_hmr(BASELINE)
-        if self.weights:
+        if self.weights and self.weights != BACKBONE:
             path = lab.cache / self.weights
             if not path.is_file():
                 raise ValueError(
@@ -101,7 +103,11 @@ class Pretrain:
                 )
             network = replace(network, backbone=replace(network.backbone, weights=str(path)))
         body = lab.body
-        return Hmr(network, MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id))
+        mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
+        found = Hmr(network, mean)
+        if self.weights == BACKBONE:
+            found.backbone.load_state_dict(load_hmr(BASELINE).backbone.state_dict())
+        return found
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flowhmr.synth.stage import SynthConfig, set_stage
 from flowhmr.synth.stills import Still, StillConfig, render_stills
 from flowhmr.synth.store import ClipStore, rest_map, write_whole
 from flowhmr.synth.synthmotion import (
+    LABELLED,
     LABELLED_SHARES,
     SPLITS,
     TEST_MOVES,
@@ -38,6 +39,7 @@ from flowhmr.synth.truth import SynthClip, synth_clip
 
 __all__ = [
     "ALL_LAYERS",
+    "LABELLED",
     "LABELLED_SHARES",
     "SPLITS",
     "TEST_MOVES",
