@@ -67,7 +67,7 @@ OURS_LOOP = replace(
 )
 OURS_FLOW = OURS_LOOP.flow_loss
 # Larger ones move the estimates more and are not better (`flowhmr experiment weights`).
-TEXTURE, KEYPOINTS = TextureWeights(1.0), KeypointWeights(20.0)
+TEXTURE, KEYPOINTS = TextureWeights(5.0), KeypointWeights(80.0)
 # The paper's: neighbours, squared residuals in the pair's mean flow, no anchor while there are
 # labels, batch norm frozen in the video's pass only, every visible vertex.
 PAPER_FLOW = FlowLossConfig(consistent=False)
