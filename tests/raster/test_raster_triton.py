@@ -23,6 +23,8 @@ from flowhmr.raster import (
     fragments,
     rasterise,
     rasterise_reference,
+    render,
+    render_attributes,
     visibility,
     visible_vertices,
     visible_vertices_reference,
@@ -276,6 +278,38 @@ def test_the_public_functions_take_this_path(monkeypatch):
     )
 
 
+def pulled(verts, faces, attributes, image_grad, device="cpu"):
+    """Gradients to vertices and attributes."""
+    leaves = [part.detach().to(device).requires_grad_() for part in (verts, attributes)]
+    size = image_grad.shape[-3:-1]
+    image = render_attributes(leaves[0], faces.to(device), leaves[1], *size)
+    grads = torch.autograd.grad(image, leaves, image_grad.to(image))
+    assert all(grad.device.type == device for grad in grads)
+    return [grad.cpu() for grad in grads]
+
+
+@law
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("lead", "channels"), [((), 3), ((2, 2), 1), ((0,), 2)])
+def test_gradients_are_those_of_the_cpu(monkeypatch, dtype, lead, channels):
+    count = torch.Size(lead).numel()
+    meshes = [crowd(seed) for seed in range(4)]
+    faces = meshes[0][1].T.contiguous().T
+    stack = torch.stack([verts for verts, _ in meshes]).to(dtype)
+    verts = stack[:count].reshape(*lead, *stack.shape[1:])
+    generator = torch.Generator().manual_seed(0)
+    attributes = torch.rand(*verts.shape[:-1], channels, generator=generator, dtype=dtype)
+    image_grad = torch.randn(*lead, HEIGHT, WIDTH, channels, generator=generator, dtype=dtype)
+    image_grad = image_grad.transpose(-2, -3).contiguous().transpose(-2, -3)
+    expected = pulled(verts, faces, attributes, image_grad)
+    assert not count or expected[0].abs().sum() > 1
+    monkeypatch.setattr(render, "stays_on_gpu", lambda image: True)
+    monkeypatch.setattr(render, "_pull_on_cpu", None)
+    found = pulled(verts, faces, attributes, image_grad, DEVICE)
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 @law
 @pytest.mark.parametrize("function", [drawn, seen])
 def test_wrong_input_is_refused(function):
@@ -330,6 +364,29 @@ def test_compiled_for_a_gpu_edge_functions_round_every_operation(exact):
         assert "div.rn.f64" in built.asm["ptx"]
 
 
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.parametrize("attributes", ["*fp32", "*fp64"])
+def test_the_gradient_compiles_for_a_gpu(attributes):
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from flowhmr.raster import triton_kernels
+
+    types = dict.fromkeys(["barycentrics", "depth"], "*fp32")
+    types |= dict.fromkeys(["image", "image_grad"], attributes)
+    types |= dict.fromkeys(["verts_grad", "attributes_grad"], "*fp64")
+    types |= dict.fromkeys(["face_ids", "faces"], "*i32")
+    types |= dict.fromkeys(["vertex_count", "height", "width"], "i32")
+    options = dict(cuda.BY_PIXEL)
+    constants = {"CHANNELS": 3, "WANTED": 3, "GAP": 0.5, "BLOCK": options.pop("BLOCK")}
+    kernel = triton_kernels.pull_vertices
+    signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+    source = ASTSource(kernel, signature, constexprs=constants)
+    built = compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert "add.f64" in built.asm["ptx"]
+
+
 @pytest.mark.skipif(INTERPRETED, reason="has nothing to do with the interpreter")
 def test_sorting_into_cells_reads_nothing_from_the_device():
     verts, _ = crowd(0)
@@ -377,3 +434,15 @@ def test_the_host_waits_for_the_gpu_once(function):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert sum("synchronizing CUDA operation" in str(note.message) for note in caught) == 1
+
+
+@needs_cuda
+def test_gradients_of_open_bodies_on_the_gpu_are_those_on_the_cpu():
+    verts, faces = posed_bodies(4)
+    generator = torch.Generator().manual_seed(0)
+    attributes = torch.rand(*verts.shape, generator=generator)
+    image_grad = torch.randn(4, 224, 224, 3, generator=generator)
+    found = pulled(verts, faces, attributes, image_grad, "cuda")
+    expected = pulled(verts, faces, attributes, image_grad)
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Triangles in pixels: which vertices are visible, which face wins each pixel, and where in it.
+"""Triangles in pixels: visible vertices, the face that wins each pixel, pictures with a gradient.
 
 Everything here looks along +z at meshes in pixel coordinates (x right, y down, z away, in the
 unit of x and y): the compiled kernels, their readable float64 twins (``*_reference``), and the
@@ -11,7 +11,12 @@ from flowhmr.raster.fragments import (
     rasterise,
     vertices_of_winning_faces,
 )
-from flowhmr.raster.reference import rasterise_reference, visible_vertices_reference
+from flowhmr.raster.reference import (
+    rasterise_reference,
+    render_attributes_reference,
+    visible_vertices_reference,
+)
+from flowhmr.raster.render import render_attributes
 from flowhmr.raster.visibility import visible_vertices
 
 __all__ = [
@@ -19,6 +24,8 @@ __all__ = [
     "interpolate",
     "rasterise",
     "rasterise_reference",
+    "render_attributes",
+    "render_attributes_reference",
     "vertices_of_winning_faces",
     "visible_vertices",
     "visible_vertices_reference",

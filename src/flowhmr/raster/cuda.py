@@ -156,6 +156,46 @@ def visible_vertices_triton(
     return marks.view(torch.bool).reshape(verts_px.shape[:-1])
 
 
+def pull_triton(
+    face_ids: Int32[Tensor, "n h w"],
+    barycentrics: Float32[Tensor, "n h w 3"],
+    depth: Float32[Tensor, "n h w"],
+    faces: Int[Tensor, "f 3"],
+    image: Float[Tensor, "n h w c"],
+    image_grad: Float[Tensor, "n h w c"],
+    verts_grad: Float64[Tensor, "n v 3"],
+    attributes_grad: Float64[Tensor, "n v k"],
+    gap_px: float,
+) -> None:
+    """Add up the gradients that `render_attributes` describes, in zeros.
+
+    All contiguous and on one device; ``gap_px`` tells one surface from two. ``attributes_grad``
+    has all channels, or none when it is not asked for.
+    """
+    from flowhmr.raster import triton_kernels
+
+    count, height, width, channels = image.shape
+    if count:
+        with torch.cuda.device_of(image):
+            triton_kernels.pull_vertices[_grid(count, height * width, BY_PIXEL)](
+                face_ids,
+                barycentrics,
+                depth,
+                faces,
+                image,
+                image_grad,
+                verts_grad,
+                attributes_grad,
+                verts_grad.shape[1],
+                height,
+                width,
+                CHANNELS=channels,
+                WANTED=attributes_grad.shape[2],
+                GAP=gap_px,
+                **BY_PIXEL,
+            )
+
+
 def _sort_into_cells(
     verts: Float64[Tensor, "n v 3"], is_candidate: Int8[Tensor, "n v"]
 ) -> CandidateGrid:

@@ -214,3 +214,101 @@ def visible_vertices(verts, faces, height, width, tolerance, first, last, visibl
                         total = w0 + w1 + w2
                         if total < 0 and (w0 * z0 + w1 * z1 + w2 * z2) / total < z - tolerance:
                             shown[k] = False
+
+
+@_jit
+@no_type_check
+def interpolate(face_ids, barycentrics, faces, attributes, first, last, image):
+    """Fill the images of the meshes ``first`` to ``last - 1``.
+
+    face_ids (b, h, w) and barycentrics (b, h, w, 3) as `rasterise` fills them, faces int32 (f, 3),
+    attributes (b, v, c); out: image (b, h, w, c) of the attributes' type.
+    """
+    height, width, channels = image.shape[1:]
+    for mesh in range(first, last):
+        for row in range(height):
+            for col in range(width):
+                t = face_ids[mesh, row, col]
+                shown = image[mesh, row, col]
+                if t < 0:
+                    shown[:] = 0
+                    continue
+                a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+                weights = barycentrics[mesh, row, col]
+                for k in range(channels):
+                    shown[k] = (
+                        weights[0] * attributes[mesh, a, k]
+                        + weights[1] * attributes[mesh, b, k]
+                        + weights[2] * attributes[mesh, c, k]
+                    )
+
+
+@_jit
+@no_type_check
+def _pulls_of_pair(image, image_grad, depth, gap, row, col, row2, col2):
+    """How hard two neighbouring pixels pull at the surface in each, along the way to the second.
+
+    The change of the loss as that surface moves by one pixel: all of it goes to the surface in
+    front, half to each where both are one surface.
+    """
+    pull = 0.0
+    for k in range(image.shape[2]):
+        change = image[row, col, k] - image[row2, col2, k]
+        pull += change * (image_grad[row, col, k] + image_grad[row2, col2, k])
+    # Background is infinitely far.
+    nearer = depth[row2, col2] - depth[row, col]
+    if nearer > gap:
+        return pull / 2, 0.0
+    if nearer < -gap:
+        return 0.0, pull / 2
+    return pull / 4, pull / 4
+
+
+@_jit
+@no_type_check
+def pull_vertices(
+    face_ids,
+    barycentrics,
+    depth,
+    faces,
+    image,
+    image_grad,
+    gap,
+    first,
+    last,
+    verts_grad,
+    attributes_grad,
+):
+    """Add up the gradients of the meshes ``first`` to ``last - 1``.
+
+    face_ids (b, h, w), barycentrics (b, h, w, 3), depth (b, h, w) as `rasterise` fills them,
+    faces int32 (f, 3), image and image_grad (b, h, w, c), gap in the unit of z; out, to start
+    from 0: verts_grad float64 (b, v, 3), attributes_grad float64 (b, v, c), or (b, v, 0) when it
+    is not asked for.
+    """
+    (height, width), channels = face_ids.shape[1:], attributes_grad.shape[2]
+    from_above = np.empty(width, np.float64)
+    for mesh in range(first, last):
+        ids, z, value, grad = face_ids[mesh], depth[mesh], image[mesh], image_grad[mesh]
+        from_above[:] = 0
+        for row in range(height):
+            from_left = 0.0
+            for col in range(width):
+                t = ids[row, col]
+                x, y = from_left, from_above[col]
+                from_left = from_above[col] = 0.0
+                if col < width - 1 and max(t, ids[row, col + 1]) >= 0:
+                    here, from_left = _pulls_of_pair(value, grad, z, gap, row, col, row, col + 1)
+                    x += here
+                if row < height - 1 and max(t, ids[row + 1, col]) >= 0:
+                    here, there = _pulls_of_pair(value, grad, z, gap, row, col, row + 1, col)
+                    from_above[col] = there
+                    y += here
+                if t < 0:
+                    continue
+                for corner in range(3):
+                    k, weight = faces[t, corner], barycentrics[mesh, row, col, corner]
+                    verts_grad[mesh, k, 0] += weight * x
+                    verts_grad[mesh, k, 1] += weight * y
+                    for channel in range(channels):
+                        attributes_grad[mesh, k, channel] += weight * grad[row, col, channel]

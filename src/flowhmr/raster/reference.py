@@ -3,9 +3,11 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-from flowhmr.raster.fragments import Fragments
+from flowhmr.raster.fragments import Fragments, interpolate
 from flowhmr.raster.inputs import checked_meshes
+from flowhmr.raster.render import DEPTH_GAP_PX
 from flowhmr.raster.visibility import DEPTH_TOLERANCE_PX
 
 PAIRS_AT_ONCE = 100_000
@@ -68,6 +70,40 @@ def rasterise_reference(
         barycentrics=barycentrics.reshape(*lead, height, width, 3).to(verts_px.device),
         depth=depth.reshape(*lead, height, width).to(verts_px.device),
     )
+
+
+def render_attributes_reference(
+    verts_px: Float[Tensor, "*b v 3"],
+    faces: Int[Tensor, "f 3"],
+    attributes: Float[Tensor, "*#b v c"],
+    height: int,
+    width: int,
+) -> Float[Tensor, "*b h w c"]:
+    """Twin of `render_attributes`, with the gradient that autograd makes of moving pictures."""
+    fragments = rasterise_reference(verts_px, faces, height, width)
+    attributes = attributes.expand(*verts_px.shape[:-2], *attributes.shape[-2:])
+    image, depth = interpolate(fragments, faces, attributes), fragments.depth
+    # How far the surface at each pixel moves: nothing, with a gradient.
+    moved_px = interpolate(fragments, faces, verts_px[..., :2])
+    x_px, y_px = (moved_px - moved_px.detach()).to(image.dtype).unbind(-1)
+    along_x = _change_along_rows(image.detach(), x_px, depth)
+    along_y = _change_along_rows(image.detach().transpose(-3, -2), y_px.mT, depth.mT)
+    return image + along_x + along_y.transpose(-3, -2)
+
+
+def _change_along_rows(
+    image: Float[Tensor, "*b h w c"],
+    moved_px: Float[Tensor, "*b h w"],
+    depth: Float[Tensor, "*b h w"],
+) -> Float[Tensor, "*b h w c"]:
+    """What an image gains when its surfaces move along its rows by far less than a pixel."""
+    left, right = image[..., :-1, :], image[..., 1:, :]
+    nearer = depth[..., 1:] - depth[..., :-1]  # of the left one; NaN between background
+    share = torch.where(nearer.abs() > DEPTH_GAP_PX, (nearer > 0).to(image.dtype), 0.5)
+    border_px = share * moved_px[..., :-1] + (1 - share) * moved_px[..., 1:]
+    # The left one takes what lies between the two centres: half of it in each of the two pixels.
+    gain = (left - right) * border_px[..., None] / 2
+    return pad(gain, (0, 0, 0, 1)) + pad(gain, (0, 0, 1, 0))
 
 
 def _is_front(corners: Float[Tensor, "f 3 3"]) -> Bool[Tensor, "f"]:

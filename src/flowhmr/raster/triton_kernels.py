@@ -231,3 +231,75 @@ def _cell_of(coordinate, low, scale, side, mask):
     # Masked before the subtraction: where there is no candidate, both may be infinite.
     cell = (tl.where(mask, coordinate, 0.0) - tl.where(mask, low, 0.0)) * scale
     return tl.minimum(cell.to(tl.int32), side - 1)
+
+
+@_jit
+@no_type_check
+def pull_vertices(
+    face_ids,
+    barycentrics,
+    depth,
+    faces,
+    image,
+    image_grad,
+    verts_grad,
+    attributes_grad,
+    vertex_count,
+    height,
+    width,
+    CHANNELS: tl.constexpr,
+    WANTED: tl.constexpr,
+    GAP: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The gradient as ``kernels.pull_vertices`` adds it up, in any order; arguments as there.
+
+    ``WANTED``: channels of ``attributes_grad``, all or none.
+    """
+    mesh, item = _mesh_and_items(height * width, BLOCK)
+    pixel = mesh * height * width + item
+    face = tl.load(face_ids + pixel, mask=item < height * width, other=-1)
+    hit = face >= 0
+    z = tl.load(depth + pixel, mask=hit, other=0.0)
+    col, row = item % width, item // width
+    x = _pull_of_pair(
+        image, image_grad, depth, pixel, pixel + 1, z, hit & (col < width - 1), CHANNELS, GAP
+    )
+    x -= _pull_of_pair(
+        image, image_grad, depth, pixel, pixel - 1, z, hit & (col > 0), CHANNELS, GAP
+    )
+    y = _pull_of_pair(
+        image, image_grad, depth, pixel, pixel + width, z, hit & (row < height - 1), CHANNELS, GAP
+    )
+    y -= _pull_of_pair(
+        image, image_grad, depth, pixel, pixel - width, z, hit & (row > 0), CHANNELS, GAP
+    )
+    for corner in tl.static_range(3):
+        vertex = mesh * vertex_count + tl.load(faces + face * 3 + corner, mask=hit, other=0)
+        weight = tl.load(barycentrics + pixel * 3 + corner, mask=hit, other=0.0).to(tl.float64)
+        tl.atomic_add(verts_grad + vertex * 3, weight * x, mask=hit, sem="relaxed")
+        tl.atomic_add(verts_grad + vertex * 3 + 1, weight * y, mask=hit, sem="relaxed")
+        for channel in range(WANTED):
+            grad = tl.load(image_grad + pixel * CHANNELS + channel, mask=hit, other=0.0)
+            at = attributes_grad + vertex * WANTED + channel
+            tl.atomic_add(at, weight * grad.to(tl.float64), mask=hit, sem="relaxed")
+
+
+@_jit
+@no_type_check
+def _pull_of_pair(
+    image, image_grad, depth, here, there, z, both, CHANNELS: tl.constexpr, GAP: tl.constexpr
+):
+    nearer = tl.load(depth + there, mask=both, other=0.0) - z
+    both = both & (nearer >= -GAP)
+    pull = tl.zeros_like(z).to(tl.float64)
+    for channel in range(CHANNELS):
+        at, beside = here * CHANNELS + channel, there * CHANNELS + channel
+        change = tl.load(image + at, mask=both, other=0.0) - tl.load(
+            image + beside, mask=both, other=0.0
+        )
+        grads = tl.load(image_grad + at, mask=both, other=0.0) + tl.load(
+            image_grad + beside, mask=both, other=0.0
+        )
+        pull += (change * grads).to(tl.float64)
+    return pull * tl.where(nearer > GAP, 0.5, 0.25)
