@@ -22,6 +22,7 @@ from flowhmr.flow.estimators import (
 )
 from flowhmr.flow.maps import (
     FlowPair,
+    inside_map,
     resize_flow,
     resize_pair,
     sample_flow,
@@ -48,6 +49,7 @@ __all__ = [
     "consistency_masks",
     "estimate_pair",
     "flow_estimator",
+    "inside_map",
     "resize_flow",
     "resize_pair",
     "sample_flow",

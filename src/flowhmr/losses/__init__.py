@@ -18,6 +18,13 @@ from flowhmr.losses.motion import (
     motion_terms,
 )
 from flowhmr.losses.objective import NonFiniteLoss, Objective, weigh
+from flowhmr.losses.raster_flow import (
+    RasterFlowConfig,
+    RasterFlowTerms,
+    RasterFlowWeights,
+    gradient_colours,
+    raster_flow_terms,
+)
 from flowhmr.losses.supervised import (
     PredictedMaps,
     SupervisedTerms,
@@ -52,6 +59,9 @@ __all__ = [
     "NonFiniteLoss",
     "Objective",
     "PredictedMaps",
+    "RasterFlowConfig",
+    "RasterFlowTerms",
+    "RasterFlowWeights",
     "SupervisedTerms",
     "SupervisedWeights",
     "TextureLossConfig",
@@ -63,11 +73,13 @@ __all__ = [
     "anchor_terms",
     "both_heads",
     "flow_terms",
+    "gradient_colours",
     "heatmap_loss",
     "joint_loss",
     "keypoint_loss",
     "keypoint_terms",
     "motion_terms",
+    "raster_flow_terms",
     "supervised_terms",
     "surface_loss",
     "texture_terms",
