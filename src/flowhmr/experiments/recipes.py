@@ -48,7 +48,7 @@ def baseline(share: float, network: HmrConfig = NETWORK, weights: str = BACKBONE
 
 # Ours: what `flowhmr refine` does, on shorter batches, with the first levels of the backbone kept
 # (a third of the time), flow only where the network sees the vertex's own part, and a third of the
-# flow's weight: a converged BL has less to gain (`flowhmr experiment weights`).
+# flow's weight (`flowhmr experiment weights`).
 REFINE = RefineConfig()
 FAR_PAIRS = replace(REFINE.pairs, flow_px=128)
 """As far apart as flow holds. The small images have no more to give than 128 px."""
@@ -66,7 +66,7 @@ OURS_LOOP = replace(
     checkpoint_every=100,
 )
 OURS_FLOW = OURS_LOOP.flow_loss
-# Larger ones move the estimates more and are not better (`flowhmr experiment weights`).
+# A larger texture weight makes bodies drift (`flowhmr experiment weights`).
 TEXTURE, KEYPOINTS = TextureWeights(5.0), KeypointWeights(80.0)
 # The paper's: neighbours, squared residuals in the pair's mean flow, no anchor while there are
 # labels, batch norm frozen in the video's pass only, every visible vertex.
