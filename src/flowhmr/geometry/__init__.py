@@ -17,6 +17,7 @@ from flowhmr.geometry.rotations import (
     rot6d_from_rotmat,
     rotmat_from_axis_angle,
     rotmat_from_rot6d,
+    slerp,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "rot6d_from_rotmat",
     "rotmat_from_axis_angle",
     "rotmat_from_rot6d",
+    "slerp",
     "to_device",
     "weighted_mean",
 ]

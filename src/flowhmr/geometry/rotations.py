@@ -60,3 +60,10 @@ def geodesic_rad(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Floa
     """Angle in radians of the rotation between ``a`` and ``b``; gradients are finite everywhere."""
     # The arc sine of roma's own distance has an infinite gradient at half turns.
     return axis_angle_from_rotmat(a.transpose(-1, -2) @ b).norm(dim=-1)
+
+
+def slerp(
+    a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"], share: float
+) -> Float[Tensor, "*b 3 3"]:
+    """Spherical interpolation from ``a`` (share 0) to ``b`` (share 1), the shorter way round."""
+    return a @ rotmat_from_axis_angle(share * axis_angle_from_rotmat(a.transpose(-1, -2) @ b))

@@ -4,17 +4,32 @@ from flowhmr.networks.adversary import Adversary, reverse_gradient
 from flowhmr.networks.architectures import ARCHITECTURES, architecture
 from flowhmr.networks.backbone import Backbone, BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr, ContextNet, context_vectors
+from flowhmr.networks.filters import average_filter
 from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
+from flowhmr.networks.tcmr import Tcmr, TcmrConfig
+from flowhmr.networks.temporal import (
+    BodyHead,
+    Framewise,
+    FramewiseConfig,
+    TemporalConfig,
+    TemporalHmr,
+    TemporalNetwork,
+    TemporalOutput,
+    windows_around,
+)
+from flowhmr.networks.vibe import Vibe, VibeConfig
 from flowhmr.networks.weights import (
     BASELINE,
     LIFT,
     NetworkFileError,
+    load_estimator,
     load_hmr,
     load_lift,
     load_motion,
     load_network,
+    load_temporal,
     read_card,
     save_network,
 )
@@ -26,11 +41,14 @@ __all__ = [
     "Adversary",
     "Backbone",
     "BackboneConfig",
+    "BodyHead",
     "ContextConfig",
     "ContextHmr",
     "ContextNet",
     "Encoding",
     "Film",
+    "Framewise",
+    "FramewiseConfig",
     "Hmr",
     "HmrConfig",
     "HmrOutput",
@@ -41,13 +59,25 @@ __all__ = [
     "MotionHmrConfig",
     "MotionOutput",
     "NetworkFileError",
+    "Tcmr",
+    "TcmrConfig",
+    "TemporalConfig",
+    "TemporalHmr",
+    "TemporalNetwork",
+    "TemporalOutput",
+    "Vibe",
+    "VibeConfig",
     "architecture",
+    "average_filter",
     "context_vectors",
+    "load_estimator",
     "load_hmr",
     "load_lift",
     "load_motion",
     "load_network",
+    "load_temporal",
     "read_card",
     "reverse_gradient",
     "save_network",
+    "windows_around",
 ]

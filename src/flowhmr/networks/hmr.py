@@ -111,7 +111,8 @@ class Hmr(nn.Module):
         self.register_buffer("start", start_of(mean))
         self.map_head = MapHead(self.backbone) if config.maps else None
         extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
-        self.regressor = Regressor(self.backbone.out_features + extra, len(self.start), config)
+        self.feature_size = self.backbone.out_features + extra
+        self.regressor = Regressor(self.feature_size, len(self.start), config)
 
     @property
     def size_px(self) -> int:
@@ -146,10 +147,16 @@ class Hmr(nn.Module):
             feature = film.gamma * feature + film.beta
         if encoding.read is not None:
             feature = torch.cat([feature, encoding.read], -1)
-        state = self.start.expand(len(feature), -1)
-        for _ in range(self.config.rounds):
-            state = state + self.regressor(torch.cat([feature, state], -1))
+        state = regress(self.regressor, feature, self.start, self.config.rounds)
         return HmrOutput(bodies_of(state, self.body_id), encoding.heatmap_logits, encoding.surface)
+
+    def features(
+        self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
+    ) -> Float[Tensor, "b f"]:
+        """Static features: all that the regressor is told of each crop, `feature_size` numbers."""
+        encoding = self.encode(frames)
+        parts = [encoding.feature] if encoding.read is None else [encoding.feature, encoding.read]
+        return torch.cat(parts, -1)
 
 
 def start_of(mean: MeanParams) -> Float[Tensor, "p"]:
@@ -167,6 +174,16 @@ def bodies_of(state: Float[Tensor, "*b p"], body_id: str) -> Estimate:
         )
         rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
     return Estimate(BodyParams(rotmats, betas, body_id), WeakCamera(camera))
+
+
+def regress(
+    regressor: "Regressor", feature: Float[Tensor, "*b f"], start: Float[Tensor, "p"], rounds: int
+) -> Float[Tensor, "*b p"]:
+    """Residual updates from ``start``; `bodies_of` says what the numbers are."""
+    state = start.expand(*feature.shape[:-1], -1)
+    for _ in range(rounds):
+        state = state + regressor(torch.cat([feature, state], -1))
+    return state
 
 
 class MapHead(nn.Module):
@@ -217,6 +234,6 @@ class Regressor(nn.Module):
             nn.init.xavier_uniform_(head.weight, gain=0.01)
             nn.init.zeros_(head.bias)
 
-    def forward(self, x: Float[Tensor, "b f"]) -> Float[Tensor, "b p"]:
+    def forward(self, x: Float[Tensor, "*b f"]) -> Float[Tensor, "*b p"]:
         hidden = self.layers(x)
         return torch.cat([self.pose(hidden), self.shape(hidden), self.camera(hidden)], -1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flowhmr.cameras import pixel_centres_px
 from flowhmr.networks.backbone import Backbone
-from flowhmr.networks.hmr import HmrConfig, MeanParams, Regressor, bodies_of, start_of
+from flowhmr.networks.hmr import HmrConfig, MeanParams, Regressor, bodies_of, regress, start_of
 from flowhmr.records import Estimate, MotionInput
 
 UNIT_PX = 224
@@ -214,11 +214,7 @@ class _Head(nn.Module):
     def forward(
         self, recalled: Float[Tensor, "b n f"], start: Float[Tensor, "p"]
     ) -> Float[Tensor, "b n p"]:
-        feature = self.layer(recalled).flatten(0, 1)
-        state = start.expand(len(feature), -1)
-        for _ in range(self.rounds):
-            state = state + self.regressor(torch.cat([feature, state], -1))
-        return state.unflatten(0, recalled.shape[:2])
+        return regress(self.regressor, self.layer(recalled), start, self.rounds)
 
 
 def _asked(name: str, maps: Tensor | None) -> Tensor:

@@ -16,14 +16,20 @@ from flowhmr.networks.context import ContextConfig, ContextHmr
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig
+from flowhmr.networks.tcmr import TcmrConfig
+from flowhmr.networks.temporal import FramewiseConfig, TemporalHmr
+from flowhmr.networks.vibe import VibeConfig
 
 FORMAT = "flowhmr-hmr-1"
 CONTEXT_FORMAT = "flowhmr-context-1"
 LIFT_FORMAT = "flowhmr-lift-1"
 MOTION_FORMAT = "flowhmr-motion-1"
-FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT, MOTION_FORMAT)
+TEMPORAL_FORMAT = "flowhmr-temporal-1"
+FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT, MOTION_FORMAT, TEMPORAL_FORMAT)
+TEMPORAL = {c.__name__: c for c in (TcmrConfig, VibeConfig, FramewiseConfig)}
+"""Networks over features, by the name that their files have for them."""
 
-Network = Hmr | ContextHmr | Lift | MotionHmr
+Network = Hmr | ContextHmr | Lift | MotionHmr | TemporalHmr
 
 BASELINE = Path(__file__).parent / "assets" / "baseline.safetensors"
 """The shipped network of images; its card stands beside it."""
@@ -47,7 +53,7 @@ def save_network(path: Path, network: Network, notes: dict[str, Any], half: bool
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    base = network.hmr if isinstance(network, ContextHmr) else network
+    base = network.hmr if isinstance(network, ContextHmr | TemporalHmr) else network
     config = dataclasses.asdict(base.config)
     hmr = config["hmr"] if isinstance(base, MotionHmr) else config
     if "backbone" in hmr:
@@ -65,6 +71,9 @@ def save_network(path: Path, network: Network, notes: dict[str, Any], half: bool
             "format": CONTEXT_FORMAT,
             "context": json.dumps(dataclasses.asdict(network.config)),
         }
+    if isinstance(network, TemporalHmr):
+        about = {"kind": type(network.config).__name__, **vars(network.config)}
+        metadata |= {"format": TEMPORAL_FORMAT, "temporal": json.dumps(about)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, temporary, metadata)
@@ -77,7 +86,7 @@ def read_card(path: Path) -> dict[str, Any]:
     """The facts stored with a network: architecture, body, notes.
 
     ``format`` says what kind of network it is; ``context`` is the architecture of the temporal
-    context, None where there is none.
+    context and ``temporal`` that of the network over features, None where there is none.
 
     Raises:
         NetworkFileError: not one of our files.
@@ -100,7 +109,7 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{path}: got format {metadata.get('format')!r}; expected one of "
             f"{', '.join(FORMATS)}; this safetensors file holds something else"
         )
-    with_context = metadata["format"] == CONTEXT_FORMAT
+    parts = {"context": CONTEXT_FORMAT, "temporal": TEMPORAL_FORMAT}
     try:
         return {
             "format": metadata["format"],
@@ -108,13 +117,16 @@ def read_card(path: Path) -> dict[str, Any]:
             "body_id": metadata["body_id"],
             "num_betas": int(metadata["num_betas"]),
             "notes": json.loads(metadata["notes"]),
-            "context": json.loads(metadata["context"]) if with_context else None,
+            **{
+                part: json.loads(metadata[part]) if metadata["format"] == kind else None
+                for part, kind in parts.items()
+            },
         }
     except (KeyError, ValueError) as error:
         raise NetworkFileError(
             f"{path}: got a card that does not read ({type(error).__name__} {error}); expected "
-            "config, body_id, num_betas, notes and, with temporal context, context; download or "
-            "train it again"
+            "config, body_id, num_betas, notes and, with temporal context, context, with a network "
+            "over features, temporal; download or train it again"
         ) from error
 
 
@@ -140,6 +152,21 @@ def load_network(path: Path) -> Hmr | ContextHmr:
         NetworkFileError: the file is not ours, is damaged, does not fit its own architecture, or
             holds another kind of network.
     """
+    network = load_estimator(path)
+    if isinstance(network, TemporalHmr):
+        raise NetworkFileError(
+            f"{path}: got a network over the features of a video; expected one of single images; "
+            "score it or predict with it, or read it with load_temporal"
+        )
+    return network
+
+
+def load_estimator(path: Path) -> Hmr | ContextHmr | TemporalHmr:
+    """Any network from crops to bodies, of images or of a video's features; as `load_network`.
+
+    Raises:
+        NetworkFileError: as `load_network`.
+    """
     network = _load(path)
     if isinstance(network, Lift):
         raise NetworkFileError(
@@ -150,6 +177,21 @@ def load_network(path: Path) -> Hmr | ContextHmr:
         raise NetworkFileError(
             f"{path}: got a network of flow and keypoints along a video; expected one of images; "
             "read it with load_motion"
+        )
+    return network
+
+
+def load_temporal(path: Path) -> TemporalHmr:
+    """A network over features with the one that gives them, in evaluation mode on the CPU.
+
+    Raises:
+        NetworkFileError: as `load_network`.
+    """
+    network = _load(path)
+    if not isinstance(network, TemporalHmr):
+        raise NetworkFileError(
+            f"{path}: got another kind of network; expected one over the features of a video; "
+            "train one with `flowhmr train`"
         )
     return network
 
@@ -198,9 +240,12 @@ def _load(path: Path) -> Network:
             config = {**config, "hmr": _hmr_config(config["hmr"])}
             network = MotionHmr(MotionHmrConfig(**config), mean)
         else:
-            network = Hmr(_hmr_config(config), mean)
+            hmr = network = Hmr(_hmr_config(config), mean)
             if context is not None:
-                network = ContextHmr(ContextConfig(**context), network)
+                network = ContextHmr(ContextConfig(**context), hmr)
+            if card["temporal"] is not None:
+                about = dict(card["temporal"])
+                network = TemporalHmr(hmr, TEMPORAL[about.pop("kind")](**about))
     except (KeyError, TypeError, ValueError) as error:
         raise NetworkFileError(
             f"{path}: got an architecture that cannot be built ({error}); expected one of this "
