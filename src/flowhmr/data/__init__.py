@@ -20,6 +20,12 @@ from flowhmr.data.detectors import (
     detect,
     mediapipe_detector,
 )
+from flowhmr.data.features import (
+    FeatureBatches,
+    FeatureConfig,
+    FeatureSource,
+    StoredFeatures,
+)
 from flowhmr.data.journal import Journal, packed, source_key, unpacked
 from flowhmr.data.keypoints import read_keypoints
 from flowhmr.data.labelled import LabelledBatches
@@ -85,6 +91,9 @@ __all__ = [
     "DetectorError",
     "DetectorModel",
     "DetectorProcess",
+    "FeatureBatches",
+    "FeatureConfig",
+    "FeatureSource",
     "FlowSource",
     "Journal",
     "KeypointRcnn",
@@ -105,6 +114,7 @@ __all__ = [
     "PersonTrack",
     "PseudoBatches",
     "StillBatches",
+    "StoredFeatures",
     "StoredLinks",
     "TrackStore",
     "VideoError",

@@ -110,14 +110,14 @@ def vary_crop(
     crop = sample_crop(rng, middle_px, max(width, height), config, size_px)
     cut = warp_image(image, crop)
     if rng.random() < config.occluder:
-        cut = occlude(rng, cut, _piece(rng, other_image(rng), size_px))
+        cut = occlude(rng, cut, piece_of(rng, other_image(rng), size_px))
     cut = recolour(rng, cut, config.colour)
     if rng.random() < config.degrade:
         cut = degrade(rng, cut)
     return cut, crop
 
 
-def _piece(
+def piece_of(
     rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"], size_px: int
 ) -> UInt8[np.ndarray, "s s 3"]:
     """Some square of a picture."""

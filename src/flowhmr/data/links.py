@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ class StoredLinks:
         folder.mkdir(parents=True, exist_ok=True)
         # One window of frames needs the same links as another: not part of the key.
         settings = {k: v for k, v in asdict(self.config).items() if k not in ("frames", "context")}
-        self._settings = json.dumps([FORMAT, estimator, size_px, settings], sort_keys=True)
+        settings = json.dumps([FORMAT, estimator, size_px, settings], sort_keys=True)
         tables: dict[str, dict[str, Tensor]] = {}
         with ThreadPoolExecutor(workers) as pool:
-            keys = list(pool.map(self._key, sequences))
+            keys = list(pool.map(partial(sequence_key, settings), sequences))
             named = _by_name(sequences, keys)
             # Each file once: two threads must not write the same one.
             distinct = dict(zip(keys, sequences))
@@ -119,12 +120,14 @@ class StoredLinks:
         write_whole(path, lambda temporary: save_file(table, temporary))
         return table
 
-    def _key(self, sequence: Sequence) -> str:
-        digest = hashlib.sha256(self._settings.encode())
-        digest.update(sequence.boxes_px.numpy().tobytes())
-        for image in sequence.images:
-            digest.update(np.ascontiguousarray(image).data)
-        return digest.hexdigest()[:24]
+
+def sequence_key(settings: str, sequence: Sequence) -> str:
+    """What is made of a sequence under some settings is found by this: settings, images, boxes."""
+    digest = hashlib.sha256(settings.encode())
+    digest.update(sequence.boxes_px.numpy().tobytes())
+    for image in sequence.images:
+        digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()[:24]
 
 
 def _by_name(sequences: list[Sequence], keys: list[str]) -> dict[str, str]:

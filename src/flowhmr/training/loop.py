@@ -15,7 +15,7 @@ from flowhmr.body import BodyModel
 from flowhmr.evaluation import Estimator
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import Objective, PredictedMaps, anchor_terms, supervised_terms, weigh
-from flowhmr.networks import ContextHmr, Hmr
+from flowhmr.networks import ContextHmr, Hmr, TemporalHmr
 from flowhmr.records import Clip, Estimate, join_estimates
 from flowhmr.training.config import LoopConfig, TrainConfig
 from flowhmr.training.run import Run
@@ -140,18 +140,20 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def estimator_of(network: Hmr | ContextHmr, device: torch.device, batch: int = 64) -> Estimator:
+def estimator_of(
+    network: Hmr | ContextHmr | TemporalHmr, device: torch.device, batch: int = 64
+) -> Estimator:
     """A network as `flowhmr.evaluation.Estimator`: frames of a clip ``[t]`` to estimates.
 
-    With temporal context the frames must be those of one person, in order.
+    With temporal context, or over features, the frames must be those of one person, in order.
     """
     network = network.to(device).eval()
-    if isinstance(network, ContextHmr):
-        with_context = network
+    if not isinstance(network, Hmr):
+        along_video = network
 
         @torch.no_grad()
         def estimate_sequence(clip: Clip) -> Estimate:
-            found = with_context.sequence(clip.frames.to(device), batch)
+            found = along_video.sequence(clip.frames.to(device), batch)
             return map_tensors(found, Tensor.cpu)
 
         return estimate_sequence

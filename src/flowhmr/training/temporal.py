@@ -1,0 +1,301 @@
+"""Training of networks over the static features of a video: TCMR, VIBE, and what is like them.
+
+The single-frame network that gives the features stays as it is.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from flowhmr.body import BodyModel, open_body
+from flowhmr.data import (
+    FeatureBatches,
+    FeatureConfig,
+    FeatureSource,
+    MotionSetConfig,
+    StoredFeatures,
+    motion_sequences,
+)
+from flowhmr.evaluation import ClipScore, score_bodies
+from flowhmr.geometry import map_tensors, to_device
+from flowhmr.losses import (
+    PredictedMaps,
+    SupervisedTerms,
+    SupervisedWeights,
+    supervised_terms,
+    weigh,
+)
+from flowhmr.networks import (
+    BASELINE,
+    FramewiseConfig,
+    Hmr,
+    TcmrConfig,
+    TemporalHmr,
+    TemporalNetwork,
+    TemporalOutput,
+    VibeConfig,
+    average_filter,
+    load_hmr,
+    save_network,
+)
+from flowhmr.records import FeatureClip, Sequence, TrackLabels
+from flowhmr.training.config import LoopConfig, OptimiserConfig
+from flowhmr.training.loop import batches
+from flowhmr.training.run import Run, provenance
+from flowhmr.training.state import LoopState
+
+Progress = Callable[[int, int], None]
+LIGHT_HIDDEN = 256
+"""Units of a light run's GRUs."""
+
+
+@dataclass(frozen=True)
+class TemporalLoopConfig(LoopConfig):
+    """The training loop; ``batch`` counts clips."""
+
+    weights: SupervisedWeights = field(default_factory=SupervisedWeights)
+    """Of the losses; the defaults are TCMR's and VIBE's too (2D 300, 3D 300, pose 60, shape .06)
+    with HMR's guard on the camera."""
+
+
+@dataclass(frozen=True)
+class TemporalTrainingConfig:
+    """Everything that defines a run. TCMR as in its paper is the default."""
+
+    network: TcmrConfig | VibeConfig | FramewiseConfig = field(default_factory=TcmrConfig)
+    """Architecture."""
+    start: str = ""
+    """File of the single-frame network that gives the features and the first regressor; '': the
+    shipped one."""
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    """Of which crops."""
+    video: MotionSetConfig = field(default_factory=lambda: MotionSetConfig(size="full"))
+    """Clips with labels."""
+    train: TemporalLoopConfig = field(
+        default_factory=lambda: TemporalLoopConfig(
+            steps=30_000, batch=32, optimiser=OptimiserConfig(5e-5, decay=10_000), workers=2
+        )
+    )
+    """The loop. The paper divides the rate by ten after five epochs without progress; here it
+    falls by plan."""
+
+    def __post_init__(self) -> None:
+        # Before clips are drawn.
+        self.video.specs()
+        if self.video.frames < self.network.frames:
+            raise ValueError(
+                f"clips: got {self.network.frames} frames of video of {self.video.frames}; "
+                "expected at most as many; set video.frames too"
+            )
+
+
+def light_temporal(
+    network: TcmrConfig | VibeConfig | FramewiseConfig,
+) -> TemporalTrainingConfig:
+    """A run on small images that takes minutes on one CPU core, once the features are there.
+
+    Against the papers: features of the shipped network (792 numbers a frame, not ResNet-50's 2048),
+    fewer steps at a higher rate that falls to zero, and the average of the weights.
+
+    Args:
+        network: architecture; give GRUs of `LIGHT_HIDDEN` units.
+    """
+    return TemporalTrainingConfig(
+        network=network,
+        video=MotionSetConfig(),
+        train=TemporalLoopConfig(
+            steps=1_500,
+            batch=32,
+            optimiser=OptimiserConfig(5e-4, warmup=50, decay=1_000, clip_norm=1.0, average=0.99),
+            workers=0,
+        ),
+    )
+
+
+def pretrain_temporal(
+    config: TemporalTrainingConfig,
+    folder: Path,
+    cache: Path,
+    device: torch.device,
+    on_progress: Callable[[str], Progress] | None = None,
+) -> Path:
+    """Train the network.
+
+    Args:
+        config: the run.
+        folder: run folder; a run that was interrupted goes on.
+        cache: where clips and features are kept.
+        device: where to compute.
+        on_progress: gives what is told (ready, in all) of the preparation that it is named.
+
+    Returns:
+        The network's file in the run folder; it holds the single-frame network too.
+    """
+    body, loop, hmr = open_body(), config.train, first_network(config)
+    body.check_identity("network", hmr.body_id)
+    told = None if on_progress is None else on_progress("drawing clips")
+    sequences = motion_sequences(config.video, cache, told)
+    store = stored_features(hmr, config.features, sequences, cache, device, on_progress)
+    torch.manual_seed(loop.seed)
+    both = TemporalHmr(hmr, config.network)
+    frames, beyond = both.temporal.frames, both.temporal.beyond
+    clips = FeatureBatches(store, frames, beyond, loop.batch, loop.seed, loop.steps)
+    run = Run(folder, loop, config, type(config.network).__name__.removesuffix("Config"))
+    both.temporal = train_temporal(loop, both.temporal, body, clips, run, device)
+    path = folder / "network.safetensors"
+    save_network(path, both, {"trained_by": "train", **provenance(), **run.cost()})
+    return path
+
+
+def first_network(config: TemporalTrainingConfig) -> Hmr:
+    """The single-frame network that a run begins with.
+
+    Raises:
+        NetworkFileError: not one of our files, or another kind of network.
+    """
+    return load_hmr(Path(config.start) if config.start else BASELINE)
+
+
+def stored_features(
+    hmr: Hmr,
+    config: FeatureConfig,
+    sequences: list[Sequence],
+    cache: Path,
+    device: torch.device,
+    on_progress: Callable[[str], Progress] | None = None,
+) -> StoredFeatures:
+    """The static features of some videos, computed on first use.
+
+    Args:
+        hmr: gives them.
+        config: of which crops.
+        sequences: the videos.
+        cache: where they are kept.
+        device: where to compute.
+        on_progress: as in `pretrain_temporal`.
+    """
+    told = None if on_progress is None else on_progress("computing features")
+    return StoredFeatures(
+        feature_source(hmr, device),
+        weights_key(hmr),
+        config,
+        sequences,
+        hmr.size_px,
+        cache / "features",
+        on_progress=told,
+    )
+
+
+def feature_source(hmr: Hmr, device: torch.device, batch: int = 64) -> FeatureSource:
+    """A network as what `StoredFeatures` asks, ``batch`` crops at a time."""
+    hmr = hmr.to(device).eval()
+
+    @torch.no_grad()
+    def features(frames: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
+        return torch.cat([hmr.features(part.to(device)).cpu() for part in frames.split(batch)])
+
+    return features
+
+
+def weights_key(network: nn.Module) -> str:
+    """Hash of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def train_temporal(
+    config: TemporalLoopConfig,
+    network: TemporalNetwork,
+    body: BodyModel,
+    clips: torch.utils.data.Dataset,
+    run: Run,
+    device: torch.device,
+) -> TemporalNetwork:
+    """Train ``network`` and return it (averaged, if the config asks for that), in eval mode.
+
+    Continues from the run folder's checkpoint if there is one.
+
+    Args:
+        config: the run.
+        network: where to start; left untouched.
+        body: the body it estimates.
+        clips: batches of `flowhmr.records.FeatureClip` ``[b t]`` with labels, by number.
+        run: folder, log, checkpoints.
+        device: where to compute.
+
+    Raises:
+        ValueError: clips without labels.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    body = body.to(device)
+    state = LoopState(config, network, device)
+    start = run.resume(state)
+    drawn = batches(clips, start, config)
+    for step in run.progress(start, config.steps):
+        state.begin_step(step)
+        clip = to_device(next(drawn), device)
+        with state.autocast():
+            output = state.network(clip.features)
+        terms = temporal_terms(output, clip, body)
+        objective = weigh(terms, config.weights)
+        state.update(objective.total)
+        run.log(step, {"total": float(objective.total.detach()), **objective.logged}, state)
+    return state.result()
+
+
+def temporal_terms(output: TemporalOutput, clip: FeatureClip, body: BodyModel) -> SupervisedTerms:
+    """The losses of all that a network said, ``[b n]`` one after the other.
+
+    Raises:
+        ValueError: clips without labels.
+    """
+    if clip.labels is None:
+        raise ValueError("got clips without labels; expected some to learn from")
+    rows = list(output.frames)
+    found = map_tensors(output.estimate, lambda t: t.flatten(0, 1).float())
+    labels = map_tensors(clip.labels, lambda t: t[:, rows].flatten(0, 1))
+    joints_m = body.joints(found.params)
+    return supervised_terms(found, joints_m, PredictedMaps(None, None), labels, clip.size_px)
+
+
+@torch.no_grad()
+def score_temporal(
+    network: TemporalNetwork,
+    store: StoredFeatures,
+    body: BodyModel,
+    device: torch.device,
+    reach: int = 0,
+) -> list[ClipScore]:
+    """Scores on whole videos as they are, not on their occluded copies.
+
+    Args:
+        network: to score.
+        store: held-out videos with labels.
+        body: the body that it estimates.
+        device: where to compute.
+        reach: of the average filter over what it says; 0: none.
+
+    Raises:
+        ValueError: a video without labels.
+    """
+    network = network.to(device).eval()
+    scores = []
+    for number, sequence in enumerate(store.sequences):
+        clip = store.clip(number, 0, torch.arange(len(sequence)))
+        if clip.labels is None:
+            raise ValueError(f"{sequence.name}: got video without labels; expected some to score")
+        estimate = map_tensors(network.sequence(clip.features.to(device)), Tensor.cpu)
+        points = clip.labels.keypoints_px * (2 / clip.size_px) - 1
+        truth = TrackLabels(clip.labels.params, points)
+        found = average_filter(estimate, reach)
+        scores.append(score_bodies(found, truth, body, sequence.name, sequence.person))
+    return scores
