@@ -17,12 +17,15 @@ from flowhmr.experiments import (
     PAPERS,
     RUNS,
     TABLES,
+    FilterTemporal,
     Task,
     TrainMotion,
+    TrainTemporal,
     capture,
     in_order,
     motion,
     of4hmr,
+    temporal,
 )
 from flowhmr.experiments.capture import RefineTracks
 from flowhmr.experiments.lab import differences, plain
@@ -35,7 +38,17 @@ from flowhmr.flow import flow_estimator
 from flowhmr.networks import BASELINE, Backbone, ContextHmr, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import LABELLED_SHARES, SPLITS, mean_rotmats
 
-KINDS = [Pretrain, Refine, FitVideos, StudyFlow, StudyLoss, StudyErrors, TrainMotion, RefineTracks]
+KINDS = [
+    Pretrain,
+    Refine,
+    FitVideos,
+    StudyFlow,
+    StudyLoss,
+    StudyErrors,
+    TrainMotion,
+    TrainTemporal,
+    RefineTracks,
+]
 STORED = Path(__file__).parents[2] / "experiments" / "runs"
 
 
@@ -65,8 +78,9 @@ def test_names_can_be_folders_and_are_not_those_of_tables():
 
 
 def test_papers_share_no_names():
-    assert len(RUNS) == len(of4hmr.RUNS) + len(motion.RUNS) + len(capture.RUNS)
-    assert list(TABLES) == [*of4hmr.TABLES, *motion.TABLES, *capture.TABLES]
+    papers = (of4hmr, motion, temporal, capture)
+    assert len(RUNS) == sum(len(paper.RUNS) for paper in papers)
+    assert list(TABLES) == [name for paper in papers for name in paper.TABLES]
     assert list(PAPERS) == [paper.name for paper in PAPERS.values()]
 
 
@@ -193,7 +207,8 @@ def start_of(task: Any) -> Pretrain:
 def test_runs_start_from_networks():
     for name, task in RUNS.items():
         for start in task.needs:
-            assert isinstance(RUNS[start], Pretrain | Refine), f"{name} needs {start}"
+            kinds = TrainTemporal if isinstance(task, FilterTemporal) else Pretrain | Refine
+            assert isinstance(RUNS[start], kinds), f"{name} needs {start}"
 
 
 def test_labels_are_those_of_the_network_that_a_run_starts_from():

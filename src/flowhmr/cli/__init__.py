@@ -37,6 +37,10 @@ COMMANDS = {
         "flowhmr.cli.motion",
         "train Motion HMR: flow and keypoints along a video, drawn as maps, to 3D",
     ),
+    "train": (
+        "flowhmr.cli.train",
+        "train TCMR or VIBE: a network over the features of all frames of a video",
+    ),
     "experiment": (
         "flowhmr.cli.experiment",
         "reproduce the papers' tables on the built-in benchmark",

@@ -11,9 +11,9 @@ from flowhmr.cli.shared import (
     console,
     default_cache,
     device_of,
+    estimator_and_body,
     load_people,
     make_folder,
-    network_and_body,
 )
 from flowhmr.data import (
     BenchmarkConfig,
@@ -81,7 +81,7 @@ def run(arguments: Arguments) -> None:
     """Score, print the means, write the tables."""
     device = device_of(arguments.device)
     files = arguments.network or (None,)
-    loaded = [(str(p) if p else "shipped network", *network_and_body(p)) for p in files]
+    loaded = [(str(p) if p else "shipped network", *estimator_and_body(p)) for p in files]
     body = loaded[0][2]
     make_folder(arguments.out)
     if arguments.benchmark.count:

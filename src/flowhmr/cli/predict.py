@@ -12,10 +12,10 @@ from PIL import Image
 
 from flowhmr.body import SMPL_24, BodyModel
 from flowhmr.cameras import crop_from_box, warp_image
-from flowhmr.cli.shared import console, device_of, make_folder, network_and_body
+from flowhmr.cli.shared import console, device_of, estimator_and_body, make_folder
 from flowhmr.data import PeopleConfig, PersonTrack, VideoFrame, open_video, people_of, write_video
 from flowhmr.geometry import axis_angle_from_rotmat, pick
-from flowhmr.networks import ContextHmr, Hmr
+from flowhmr.networks import ContextHmr, Hmr, TemporalHmr
 from flowhmr.records import Clip, Track, gaps_in, join_estimates
 from flowhmr.training import estimator_of
 from flowhmr.view import bodies_in_image, draw_body, draw_joints
@@ -45,7 +45,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Estimate, write ``bodies.npz`` and ``overlay.mp4`` (or ``overlay.png``)."""
     device = device_of(arguments.device)
-    network, body = network_and_body(arguments.network)
+    network, body = estimator_and_body(arguments.network)
     with open_video(arguments.source) as video:
         tracks = people_of(video, arguments.people, device)
     make_folder(arguments.out)
@@ -56,7 +56,10 @@ def run(arguments: Arguments) -> None:
 
 
 def predict(
-    source: Path, tracks: list[PersonTrack], network: Hmr | ContextHmr, device: torch.device
+    source: Path,
+    tracks: list[PersonTrack],
+    network: Hmr | ContextHmr | TemporalHmr,
+    device: torch.device,
 ) -> dict[int, Track]:
     """Bodies of each person, frame by frame; needs memory for crops only, not for the video."""
     size_px = network.size_px
@@ -79,7 +82,7 @@ def predict(
         crop = pick(crops[person], torch.tensor([rows[person][int(i)] for i in indices]))
         clip = Clip(torch.stack([p for _, _, p in seen]), crop, labels=None, flow=None)
         times_s = torch.tensor([t for _, t, _ in seen])
-        # A network with temporal context must not look across a gap.
+        # A network that looks at several frames must not look across a gap.
         estimate = join_estimates([estimator(pick(clip, rows)) for rows in gaps_in(indices)])
         results[person] = Track(indices, times_s, crop, estimate)
     return results

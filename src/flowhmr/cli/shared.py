@@ -4,7 +4,9 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import tyro
@@ -15,9 +17,20 @@ from flowhmr.body import BodyModel, open_body
 from flowhmr.cli import COMMANDS
 from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
 from flowhmr.losses import NonFiniteLoss
-from flowhmr.networks import BASELINE, LIFT, ContextHmr, Hmr, Lift, load_lift, load_network
+from flowhmr.networks import (
+    BASELINE,
+    LIFT,
+    ContextHmr,
+    Hmr,
+    Lift,
+    TemporalHmr,
+    load_estimator,
+    load_lift,
+    load_network,
+)
 from flowhmr.records import Sequence
 
+N = TypeVar("N", bound=Hmr | ContextHmr | TemporalHmr)
 console = Console(width=110 if not sys.stdout.isatty() else None)
 
 
@@ -84,17 +97,30 @@ def make_folder(path: Path) -> Path:
 
 
 def network_and_body(path: Path | None) -> tuple[Hmr | ContextHmr, BodyModel]:
-    """A network (the shipped one by default) and the body it estimates.
+    """A network of images (the shipped one by default) and the body it estimates.
 
     Raises:
         ValueError: not one of our files, or a network of another body.
     """
+    return _with_body(path, load_network)
+
+
+def estimator_and_body(path: Path | None) -> tuple[Hmr | ContextHmr | TemporalHmr, BodyModel]:
+    """Any network from crops to bodies (the shipped one by default) and the body it estimates.
+
+    Raises:
+        ValueError: not one of our files, or a network of another body.
+    """
+    return _with_body(path, load_estimator)
+
+
+def _with_body(path: Path | None, load: Callable[[Path], N]) -> tuple[N, BodyModel]:
     if path is None and not BASELINE.exists():
         raise ValueError(
             f"{BASELINE}: got no shipped network in this checkout; expected one; train it with "
             "`flowhmr pretrain` and give it with --network"
         )
-    network, body = load_network(path or BASELINE), open_body()
+    network, body = load(path or BASELINE), open_body()
     body.check_identity("network", network.body_id)
     return network, body
 

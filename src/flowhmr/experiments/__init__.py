@@ -6,18 +6,21 @@ from flowhmr.experiments.motion import TrainMotion
 from flowhmr.experiments.perform import in_order, perform_all
 from flowhmr.experiments.results import results_page
 from flowhmr.experiments.tables import Claim, Row, Table, judge, markdown, spread, write_table
+from flowhmr.experiments.temporal import FilterTemporal, TrainTemporal
 
 __all__ = [
     "PAPERS",
     "RUNS",
     "TABLES",
     "Claim",
+    "FilterTemporal",
     "Lab",
     "Paper",
     "Row",
     "Table",
     "Task",
     "TrainMotion",
+    "TrainTemporal",
     "in_order",
     "judge",
     "markdown",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flowhmr.experiments import capture, motion, of4hmr
+from flowhmr.experiments import capture, motion, of4hmr, temporal
 from flowhmr.experiments.lab import Task
 from flowhmr.experiments.recipes import CROP_PX
 from flowhmr.experiments.tables import Table
@@ -40,6 +40,12 @@ CAPTURE = Paper(
     about=capture.ABOUT,
     tables=tuple(capture.TABLES.values()),
 )
-PAPERS: dict[str, Paper] = {paper.name: paper for paper in (OF4HMR, MOTION_HMR, CAPTURE)}
+TCMR = Paper(
+    name="tcmr",
+    title="Smooth motion from static features (TCMR)",
+    about=temporal.ABOUT,
+    tables=tuple(temporal.TABLES.values()),
+)
+PAPERS: dict[str, Paper] = {p.name: p for p in (OF4HMR, MOTION_HMR, TCMR, CAPTURE)}
 TABLES: dict[str, Table] = {t.name: t for paper in PAPERS.values() for t in paper.tables}
-RUNS: dict[str, Task] = {**of4hmr.RUNS, **motion.RUNS, **capture.RUNS}
+RUNS: dict[str, Task] = {**of4hmr.RUNS, **motion.RUNS, **temporal.RUNS, **capture.RUNS}
