@@ -1,7 +1,7 @@
 """Static features of many sequences: computed once by a network, then read; clips of them.
 
 Networks over features are small beside the one that makes the features: made anew at every step,
-they would take nine tenths of a run. So occluders, too, stand in copies that are made beforehand.
+they would take most of a run. So occluders, too, stand in copies that are made beforehand.
 """
 
 import json
