@@ -141,6 +141,19 @@ def test_pose_forecast_sees_its_own_side_only(hmr):
     assert felt(seeing, features, 2) == [False] * 4 + [True] * 4
 
 
+def test_the_future_is_read_as_the_past_is_from_the_far_end(hmr):
+    """With the same weights on both sides, a clip run backwards swaps them."""
+    network = built(replace(SMALL, frames=7), hmr)
+    assert isinstance(network, Tcmr)
+    network.future.load_state_dict(network.past.state_dict())
+    network.widen_future.load_state_dict(network.widen_past.state_dict())
+    features = clip(hmr, 2, 7)
+    _, past, future = network.encode(features)
+    _, past_of_reversed, future_of_reversed = network.encode(features.flip(1))
+    assert_close(past, future_of_reversed)
+    assert_close(future, past_of_reversed)
+
+
 def test_the_current_frame_is_number_eight_of_sixteen():
     assert TcmrConfig().current == 8
     assert windows_around(40, 8, 7)[20].tolist() == list(range(12, 28))

@@ -18,6 +18,7 @@ from flowhmr.networks import (
     FramewiseConfig,
     TcmrConfig,
     TemporalConfig,
+    TemporalHmr,
     TemporalNetwork,
     TemporalOutput,
     VibeConfig,
@@ -33,6 +34,7 @@ from flowhmr.training import (
     Run,
     TemporalLoopConfig,
     TemporalTrainingConfig,
+    estimator_of,
     light_temporal,
     pretrain_temporal,
     score_temporal,
@@ -191,6 +193,16 @@ def test_the_truth_scores_zero_and_only_plain_frames_are_scored(tmp_path):
     unknown = stored_features(HMR, FeatureConfig(), [replace(of, labels=None)], tmp_path, CPU)
     with pytest.raises(ValueError, match="without labels; expected some to score"):
         score_temporal(Truth(), unknown, open_body(), CPU)
+
+
+def test_with_its_single_frame_network_it_estimates_clips():
+    both = TemporalHmr(HMR, SMALL).eval()
+    seen = frame_crops(walker(6), SIZE)
+    found = estimator_of(both, CPU, batch=4)(seen)
+    with torch.no_grad():
+        whole = both.sequence(seen.frames)
+    assert_close(found.params.rotmats, whole.params.rotmats, atol=1e-5, rtol=0)
+    assert not torch.equal(found.params.rotmats, HMR.eval()(seen.frames).estimate.params.rotmats)
 
 
 def test_features_belong_to_the_weights(tmp_path):
