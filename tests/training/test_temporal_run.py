@@ -82,8 +82,8 @@ def built(config: TemporalConfig = SMALL) -> TemporalNetwork:
 
 
 def run(config: TemporalLoopConfig, folder: Path, clips=None) -> TemporalNetwork:
-    folder = Run(folder, config, {})
-    return train_temporal(config, built(), open_body(), clips or Clips(), folder, CPU)
+    into = Run(folder, config, {})
+    return train_temporal(config, built(), open_body(), clips or Clips(), into, CPU)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
