@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
 from flowhmr.data import FeatureConfig, motion_sequences
 from flowhmr.evaluation import METRICS
 from flowhmr.experiments.lab import NETWORK, Lab, Results, Scores, Task
@@ -54,7 +52,7 @@ class TrainTemporal:
 
     def _prepare(self, lab: Lab) -> None:
         """Clips and features: of several runs at once one makes them, the others wait."""
-        with _alone(lab):
+        with lab.alone("features"):
             sequences = motion_sequences(self.config.video, lab.cache, _told(lab)("drawing clips"))
             stored_features(
                 first_network(self.config),
@@ -87,11 +85,6 @@ class FilterTemporal:
         return _scores(lab, lab.folder(self.start, seed), self.scored, self.reach)
 
 
-def _alone(lab: Lab) -> FileLock:
-    lab.cache.mkdir(parents=True, exist_ok=True)
-    return FileLock(lab.cache / ".features.lock")
-
-
 def _told(lab: Lab) -> Callable[[str], Callable[[int, int], None]]:
     return lambda what: lambda done, total: lab.on_progress(what, done, total)
 
@@ -103,7 +96,7 @@ def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 
     results: Results = {}
     for split in splits:
         videos = lab.video(split)
-        with _alone(lab):
+        with lab.alone("features"):
             store = stored_features(
                 both.hmr, FeatureConfig(occluded=0), videos, lab.cache, lab.device, _told(lab)
             )
