@@ -14,14 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "src" / "flowhmr"
 MAY_IMPORT: dict[str, str] = {
     "geometry": "",
     "cameras": "geometry",
-    "body": "geometry",
+    "files": "",
+    "body": "geometry files",
     "raster": "",
     "flow": "cameras",
     "records": "geometry cameras body flow",
     "bodyflow": "cameras body raster flow",
     "networks": "geometry cameras body records",
     "synth": "geometry cameras body raster flow records",
-    "data": "geometry cameras body flow records synth",
+    "data": "geometry cameras files body flow records synth",
     "losses": "geometry cameras body raster flow records bodyflow",
     "evaluation": "geometry cameras body records flow bodyflow",
     "training": (
@@ -29,16 +30,16 @@ MAY_IMPORT: dict[str, str] = {
     ),
     "view": "geometry cameras body raster flow records",
     "capture": (
-        "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
-        "training view"
+        "geometry cameras files body raster flow records bodyflow networks synth data losses "
+        "evaluation training view"
     ),
     "experiments": (
         "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
         "training view capture"
     ),
     "cli": (
-        "geometry cameras body raster flow records bodyflow networks synth data losses evaluation "
-        "training view capture experiments"
+        "geometry cameras files body raster flow records bodyflow networks synth data losses "
+        "evaluation training view capture experiments"
     ),
 }
 """What each room may import from the package, besides itself."""

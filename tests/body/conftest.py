@@ -1,9 +1,10 @@
 """What the tests of the body share."""
 
 import pytest
-from smpl_files import published, python2_pickle, smpl_arrays
+from smpl_files import published, smpl_arrays
 
 from flowhmr.body import load_body
+from python2_pickles import python2_pickle
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ from flowhmr.capture import (
     read_results,
     to_open_body,
 )
-from flowhmr.capture.results.pickles import data_of_pickle
+from flowhmr.files import data_of_pickle
 from flowhmr.geometry import geodesic_rad
 
 FILES = Path(__file__).parent / "files"

@@ -35,12 +35,11 @@ from result_files import (
     wham_people,
 )
 
-from flowhmr.body import PickleFileError
 from flowhmr.capture import ResultFileError, read_results
-from flowhmr.capture.results.containers import array_of_npy, plain_data
-from flowhmr.capture.results.pickles import data_of_pickle
+from flowhmr.files import DataFileError, PickleFileError, data_of_pickle, plain_data
+from flowhmr.files.containers import array_of_npy
 
-BOTH = (PickleFileError, ResultFileError)
+BOTH = DataFileError
 
 
 class Calls:
@@ -179,7 +178,7 @@ def test_methods_of_allowed_names_are_out_of_reach():
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02ctorch._utils\n_rebuild_parameter\n)R.",
+        b"\x80\x02ctorch._utils\n_rebuild_qtensor\n)R.",
         b"\x80\x02ctorch.storage\nUntypedStorage\n)R.",
     ],
 )
@@ -264,7 +263,7 @@ def test_npy_arrays_larger_than_the_file_are_refused_unmade(version):
     header = {"shape": (HUGE,), "fortran_order": False, "descr": "<f8"}
     write = (np.lib.format.write_array_header_1_0, np.lib.format.write_array_header_2_0)
     write[version - 1](stream, header)
-    with pytest.raises(ResultFileError, match=r"100000000000 bytes"):
+    with pytest.raises(DataFileError, match=r"100000000000 bytes"):
         array_of_npy(stream.getvalue() + b"\0" * 64)
 
 
@@ -313,7 +312,7 @@ def test_an_npz_unpacks_within_bounds(tmp_path):
             archive.writestr(f"{i}.npy", b"\x93NUMPY" + b"\0" * 50_000)
     with pytest.raises(ResultFileError):
         read_results(path, SIZE_PX, max_bytes=100_000)
-    with pytest.raises(ResultFileError, match=r"unpacks to more|damaged npy"):
+    with pytest.raises(DataFileError, match=r"unpacks to more|damaged npy"):
         plain_data(path, max_bytes=100_000)
 
 
@@ -366,7 +365,7 @@ def test_damaged_files_are_read_or_refused(tmp_path_factory, whole, kind, where,
     content = bytearray(whole[kind])
     content[int(where * len(content))] = value
     path.write_bytes(content)
-    with suppress(*BOTH):
+    with suppress(BOTH):
         read_results(path, SIZE_PX)
 
 
@@ -443,7 +442,7 @@ def torch_zip():
         (b"", "an empty file"),
         (b"\x04\x22\x4d\x18abc", "lz4"),
         (b"ZF0x10", "before 0.10"),
-        (torch_zip(), r"torch\.save.*numpy\.savez"),
+        (torch_zip(), r"a dict of 1 \('a'\); expected the layout"),
         (b"\x89PNG\r\n", "begins with"),
         (b"[1, 2", "JSON that is damaged"),
         (json.dumps({"a": {"b": 1}}).encode(), r"a dict of 1 \('a'\), the first with a dict of 1"),

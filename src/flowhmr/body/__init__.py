@@ -1,6 +1,6 @@
 """Bodies in SMPL's format: files -> model -> shaped -> posed mesh, joint sets, the open body."""
 
-from flowhmr.body.errors import BodyFileError, BodyIdentityError, PickleFileError
+from flowhmr.body.errors import BodyFileError, BodyIdentityError
 from flowhmr.body.files import load_body, load_regressor
 from flowhmr.body.joints import (
     COCO_17,
@@ -22,7 +22,6 @@ from flowhmr.body.mirror import mirror_params, mirror_rotmats
 from flowhmr.body.model import BodyModel, BodyParams, Mesh, Regressor
 from flowhmr.body.open_body import open_body
 from flowhmr.body.reference import mesh_reference
-from flowhmr.body.unpickle import restricted_load
 
 __all__ = [
     "COCO_17",
@@ -42,7 +41,6 @@ __all__ = [
     "JointSet",
     "KeypointRule",
     "Mesh",
-    "PickleFileError",
     "Regressor",
     "convert_joints",
     "joint_set",
@@ -52,5 +50,4 @@ __all__ = [
     "mirror_params",
     "mirror_rotmats",
     "open_body",
-    "restricted_load",
 ]

@@ -1,10 +1,6 @@
 """What goes wrong with bodies: a file that cannot be used, two bodies that do not mix."""
 
 
-class PickleFileError(ValueError):
-    """A pickle that is damaged, is none, or asks for more than data; says which."""
-
-
 class BodyFileError(ValueError):
     """A body file, or a file that belongs to a body, that cannot be used; says why."""
 

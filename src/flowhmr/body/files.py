@@ -4,7 +4,6 @@ The layouts follow the published loaders of these files; the licensed files them
 hand here, and the tests write files of the same layouts.
 """
 
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from flowhmr.body.errors import BodyFileError, PickleFileError
+from flowhmr.body.errors import BodyFileError
 from flowhmr.body.joints import H36M_17, SMPL_24, SPIN_EXTRA_9, SPIN_H36M_17, JointSet
 from flowhmr.body.keypoints import REGRESSOR_FILES, SMPL_LANDMARKS, smpl_rules
 from flowhmr.body.model import BodyModel, Regressor, body_id_of, parts_of_faces
 from flowhmr.body.open_body import OPEN_BODY_KEYS, body_from_arrays, open_body
-from flowhmr.body.unpickle import MAX_BYTES, restricted_load
+from flowhmr.files import DataFileError, plain_data
 
+MAX_BYTES = 2**30
+"""The largest file: four times the largest of SMPL's."""
 VERTICES, FACES, JOINTS = 6890, 13776, len(SMPL_24)
 _NO_PARENT = np.uint32(2**32 - 1)
 _SMPL_KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
@@ -43,12 +44,10 @@ def load_body(path: str | Path, num_betas: int = 10) -> BodyModel:
             part of another shape or with impossible values; the message says what to do.
     """
     path = Path(path)
-    with path.open("rb") as stream:
-        is_zip = stream.read(4) == b"PK\x03\x04"
     try:
-        arrays = _read_npz(path) if is_zip else restricted_load(path)
-    except PickleFileError as error:
-        raise BodyFileError(str(error)) from error
+        arrays = plain_data(path, MAX_BYTES, OPEN_BODY_KEYS | {*_SMPL_KEYS, "vert_sym_idxs"})
+    except DataFileError as error:
+        raise BodyFileError(f"{path}: {error}") from error
     if not isinstance(arrays, dict):
         raise BodyFileError(
             f"{path}: got a {type(arrays).__name__}; expected the dict of a body, with "
@@ -110,25 +109,6 @@ def _check_sides(path: Path, places: Float[torch.Tensor, "k 3"], joints: JointSe
             f"{path}: got rows that put {names} on the right of the template; expected the rows "
             "of SPIN's file, left leg first; another order of the same joints must be reordered"
         )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise BodyFileError(f"{path}: got {size} bytes unpacked; expected at most {MAX_BYTES}")
-        with np.load(path, allow_pickle=False) as arrays:
-            wanted = OPEN_BODY_KEYS | {*_SMPL_KEYS, "vert_sym_idxs"}
-            return {key: arrays[key] for key in arrays.files if key in wanted}
-    except BodyFileError:
-        raise
-    # A damaged archive can fail in any way: zip structure, compression, array headers.
-    except Exception as error:
-        raise BodyFileError(
-            f"{path}: got an npz that cannot be read ({type(error).__name__}: {error}); expected "
-            "whole arrays of numbers; download it again, or store arrays of objects as numbers"
-        ) from error
 
 
 class _SmplFile:

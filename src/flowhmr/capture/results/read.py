@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from flowhmr.body import PickleFileError
-from flowhmr.capture.results.containers import plain_data
 from flowhmr.capture.results.mediapipe import is_mediapipe, mediapipe_tracks
 from flowhmr.capture.results.phalp import is_phalp, phalp_tracks
-from flowhmr.capture.results.pickles import MAX_BYTES
 from flowhmr.capture.results.romp import is_romp, romp_tracks
 from flowhmr.capture.results.track import ForeignTrack, ResultFileError
 from flowhmr.capture.results.tram import is_tram, tram_files, tram_track
 from flowhmr.capture.results.vibe import is_vibe, vibe_tracks
 from flowhmr.capture.results.wham import is_wham, wham_tracks
+from flowhmr.files import MAX_BYTES, DataFileError, PickleFileError, plain_data
 
 TOOLS = "4D-Humans/PHALP, VIBE, TCMR, PARE, WHAM, TRAM, ROMP and MediaPipe"
 
@@ -48,7 +46,7 @@ def read_results(
         _check(tracks, frames)
     except PickleFileError as error:
         raise PickleFileError(f"{path}: {error}") from error
-    except ResultFileError as error:
+    except DataFileError as error:
         raise ResultFileError(f"{path}: {error}") from error
     # Values of any kind may stand anywhere in a file.
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
@@ -67,7 +65,7 @@ def _tracks(path: Path, size_px: tuple[int, int], max_bytes: int) -> list[Foreig
     def load(file: Path) -> Any:
         try:
             return plain_data(file, max_bytes)
-        except (PickleFileError, ResultFileError) as error:
+        except DataFileError as error:
             inner = f"{file.relative_to(path)}: " if path.is_dir() else ""
             raise type(error)(f"{inner}{error}") from error
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams, JointSet
 from flowhmr.cameras import Crop, PerspectiveCamera, WeakCamera
+from flowhmr.files import DataFileError
 
 Tool = Literal["phalp", "vibe", "tcmr", "pare", "wham", "tram", "romp", "mediapipe"]
 
@@ -15,7 +16,7 @@ CROP_PX = 224
 """Size of the crops that weak cameras are given for; their numbers do not depend on it."""
 
 
-class ResultFileError(ValueError):
+class ResultFileError(DataFileError):
     """Results of another tool that cannot be read; says why."""
 
 
