@@ -13,7 +13,6 @@ import pytest
 import torch
 from result_files import (
     SIZE_PX,
-    joblib_bytes,
     object_npy,
     packed,
     phalp_camera,
@@ -43,6 +42,7 @@ from flowhmr.capture import (
 )
 from flowhmr.files import data_of_pickle
 from flowhmr.geometry import geodesic_rad
+from joblib_files import joblib_bytes
 
 FILES = Path(__file__).parent / "files"
 WIDTH, HEIGHT = SIZE_PX

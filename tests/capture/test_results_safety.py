@@ -22,7 +22,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_files import (
     SIZE_PX,
-    joblib_bytes,
     object_npy,
     packed,
     phalp_frames,
@@ -38,6 +37,7 @@ from result_files import (
 from flowhmr.capture import ResultFileError, read_results
 from flowhmr.files import DataFileError, PickleFileError, data_of_pickle, plain_data
 from flowhmr.files.containers import array_of_npy
+from joblib_files import joblib_bytes
 
 BOTH = DataFileError
 

@@ -49,6 +49,10 @@ COMMANDS = {
         "flowhmr.cli.synth",
         "synthetic people: preview clips, export shards, check the benchmark",
     ),
+    "data": (
+        "flowhmr.cli.data",
+        "the field's own data sets: check what is in one, convert it for training",
+    ),
     "info": ("flowhmr.cli.info", "versions, devices, assets and their licences"),
 }
 

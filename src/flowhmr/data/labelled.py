@@ -1,4 +1,4 @@
-"""Labelled training crops from whole pictures: SynthMotion's stills, augmented.
+"""Labelled training crops from whole pictures, augmented: SynthMotion's stills, or real ones.
 
 Sample number ``i`` of a run follows from (seed, i) alone: batches do not depend on the number of
 workers, and a resumed run sees what the interrupted one would have seen.
@@ -6,9 +6,12 @@ workers, and a resumed run sees what the interrupted one would have seen.
 
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from flowhmr.cameras import Crop
 from flowhmr.data.augment import AugmentConfig, vary_crop
@@ -16,7 +19,30 @@ from flowhmr.data.labels import labels_in_crop, surface_in_crop
 from flowhmr.data.stills import CELL_PX
 from flowhmr.geometry import collate, map_tensors
 from flowhmr.records import Clip, Labels
-from flowhmr.synth import ClipStore
+
+
+@runtime_checkable
+class LabelledStills(Protocol):
+    """Pictures with labels, each of one person: `ClipStore`, `FrameStore`."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def frames(self) -> int:
+        """How many frames a clip has; 1 for stills."""
+        ...
+
+    def images(self, clip: int, /) -> UInt8[np.ndarray, "t h w 3"]:
+        """The frames of one clip, RGB."""
+        ...
+
+    def boxes_px(self, clips: Int[Tensor, "n"], /) -> Float[Tensor, "n t 4"]:
+        """The person's boxes (x, y, w, h), pixels of the images."""
+        ...
+
+    def labels(self, clips: Int[Tensor, "n"], /) -> Labels:
+        """The labels of some clips, ``[n, t]``, pixels of the images."""
+        ...
 
 
 class LabelledBatches(torch.utils.data.Dataset):
@@ -40,7 +66,7 @@ class LabelledBatches(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        store: ClipStore,
+        store: LabelledStills,
         indices: Several[int],
         size_px: int,
         batch: int,
@@ -48,9 +74,9 @@ class LabelledBatches(torch.utils.data.Dataset):
         seed: int,
         count: int,
     ):
-        if not len(indices) or store.spec.clips.frames != 1:
+        if not len(indices) or store.frames != 1:
             raise ValueError(
-                f"labelled stills: got {len(indices)} of clips of {store.spec.clips.frames} "
+                f"labelled stills: got {len(indices)} of clips of {store.frames} "
                 "frames; expected at least one, of one frame; use the split 'stills'"
             )
         if max(indices) >= len(store):
@@ -71,17 +97,17 @@ class LabelledBatches(torch.utils.data.Dataset):
         drawn = [self._draw(index, augment) for index in range(first, first + self.batch)]
         crop = map_tensors(collate([d.crop for d in drawn]), lambda t: t[:, None])
         labels = self.store.labels(torch.tensor([d.still for d in drawn]))
-        maps = [self._surface(labels, k, d) for k, d in enumerate(drawn)]
-        surface = torch.from_numpy(np.stack(maps))
-        labels = labels_in_crop(labels, crop, surface[:, None])
+        surface = None
+        if labels.surface is not None:
+            maps = [self._surface(m, d) for m, d in zip(labels.surface[:, 0], drawn)]
+            surface = torch.from_numpy(np.stack(maps))[:, None]
+        labels = labels_in_crop(labels, crop, surface)
         frames = torch.from_numpy(np.stack([d.image.transpose(2, 0, 1) for d in drawn]))
         return Clip(frames[:, None], crop, labels, flow=None)
 
-    def _surface(self, labels: Labels, row: int, drawn: "_Drawn") -> np.ndarray:
-        assert labels.surface is not None
-        image_px = self.store.spec.clips.size_px
+    def _surface(self, surface: UInt8[Tensor, "h w 4"], drawn: "_Drawn") -> np.ndarray:
         cells = self.size_px // CELL_PX
-        return surface_in_crop(labels.surface[row, 0].numpy(), drawn.crop, image_px, cells)
+        return surface_in_crop(surface.numpy(), drawn.crop, drawn.picture_px, cells)
 
     def _draw(self, index: int, augment: AugmentConfig) -> "_Drawn":
         """Sample ``index`` of the run, without its labels."""
@@ -90,7 +116,7 @@ class LabelledBatches(torch.utils.data.Dataset):
         box_px = self.store.boxes_px(torch.tensor([which]))[0, 0].numpy()
         picture = self.store.images(which)[0]
         image, crop = vary_crop(rng, picture, box_px, self._other, augment, self.size_px)
-        return _Drawn(image, crop, which)
+        return _Drawn(image, crop, which, picture.shape[1])
 
     def _other(self, rng: np.random.Generator) -> np.ndarray:
         """Another labelled picture."""
@@ -102,3 +128,4 @@ class _Drawn:
     image: np.ndarray
     crop: Crop
     still: int
+    picture_px: int

@@ -69,6 +69,11 @@ class ClipStore:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def frames(self) -> int:
+        """How many frames a clip has."""
+        return self.spec.clips.frames
+
     def images(self, clip: int) -> UInt8[np.ndarray, "t h w 3"]:
         """The frames of one clip, RGB."""
         if not 0 <= clip < self.count:

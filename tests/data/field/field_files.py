@@ -1,0 +1,228 @@
+"""Data sets in the field's layouts, written from a truth that readers must give back.
+
+The truth is in this package's conventions: camera axes, metres, pixel corners on integers. Each
+writer turns it into its layout by that layout's own rules, written out.
+"""
+
+import io
+import json
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from flowhmr.body import COCO_17, open_body
+from joblib_files import joblib_bytes
+from python2_pickles import python2_pickle
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Some people in pictures; arrays float64."""
+
+    rotvecs: np.ndarray
+    """[n, 24, 3], joint 0 turns into camera axes."""
+    betas: np.ndarray
+    joints_cam: np.ndarray
+    """[n, 24, 3], metres before the camera."""
+    intrinsics: np.ndarray
+    """[3, 3], pixel corners on integers."""
+    keypoints_px: np.ndarray
+    """[n, 49, 3]."""
+    crop_centre_px: np.ndarray
+    crop_side_px: np.ndarray
+
+    def __len__(self):
+        return len(self.rotvecs)
+
+    @property
+    def rotmats(self):
+        turns = Rotation.from_rotvec(self.rotvecs.reshape(-1, 3)).as_matrix()
+        return turns.reshape(-1, 24, 3, 3)
+
+    @property
+    def joints_px(self):
+        seen = self.joints_cam @ self.intrinsics.T
+        return seen[..., :2] / seen[..., 2:]
+
+
+def truth(count=5, seed=0):
+    """People who stand some metres before a camera and turn."""
+    rng = np.random.default_rng(seed)
+    rotvecs = 0.4 * rng.normal(size=(count, 24, 3))
+    upright = Rotation.from_euler("x", np.pi)
+    turned = upright * Rotation.from_rotvec(rng.uniform(-1, 1, (count, 1)) * [0, 1, 0])
+    rotvecs[:, 0] = turned.as_rotvec()
+    betas = rng.normal(size=(count, 10))
+    body = open_body()
+    turns = Rotation.from_rotvec(rotvecs.reshape(-1, 3)).as_matrix().reshape(count, 24, 3, 3)
+    params = body.params(
+        torch.from_numpy(turns).float(), torch.from_numpy(betas).float()[:, : body.num_betas]
+    )
+    joints = body.joints(params).double().numpy()
+    joints = joints - joints[:, :1] + rng.uniform([-0.5, -0.2, 3], [0.5, 0.2, 5], (count, 1, 3))
+    intrinsics = np.array([[1000.0, 0, 540.5], [0, 1010.0, 960.5], [0, 0, 1]])
+    points = np.concatenate(
+        [rng.uniform(200, 800, (count, 49, 2)), rng.uniform(0.1, 1, (count, 49, 1))], -1
+    )
+    points[:, 3] = 0
+    centre = rng.uniform(400, 600, (count, 2))
+    return Truth(rotvecs, betas, joints, intrinsics, points, centre, rng.uniform(300, 500, count))
+
+
+def in_file(points_px):
+    """Pixels as files have them: centres on integers; unseen points at the origin."""
+    moved = np.concatenate([points_px[..., :2] - 0.5, points_px[..., 2:]], -1)
+    return np.where(points_px[..., 2:] > 0, moved, 0.0)
+
+
+def spin_arrays(t):
+    """SPIN's npz."""
+    points = in_file(t.keypoints_px)
+    joints = t.joints_cam - t.joints_cam[:, :1]
+    return {
+        "imgname": np.array([f"train2014/COCO_{i:012d}.jpg" for i in range(len(t))]),
+        "center": t.crop_centre_px - 0.5,
+        "scale": t.crop_side_px / 200,
+        "openpose": points[:, :25],
+        "part": points[:, 25:],
+        "pose": t.rotvecs.reshape(-1, 72),
+        "shape": t.betas,
+        "has_smpl": np.arange(len(t)) % 2,
+        "S": np.concatenate([joints, np.ones((len(t), 24, 1))], -1),
+        "gender": np.array(["m", "f"] * len(t))[: len(t)],
+        "maskname": np.array([""] * len(t)),
+    }
+
+
+def world_cameras(count, seed=1):
+    """World to camera, a camera that moves: [n, 4, 4]."""
+    rng = np.random.default_rng(seed)
+    T_cam_world = np.tile(np.eye(4), (count, 1, 1))
+    T_cam_world[:, :3, :3] = Rotation.from_rotvec(rng.normal(size=(count, 3))).as_matrix()
+    T_cam_world[:, :3, 3] = rng.normal(size=(count, 3))
+    return T_cam_world
+
+
+def threedpw(people, name="downtown_walking_00"):
+    """A sequence of 3DPW; each person of the same length."""
+    count = len(people[0])
+    T_cam_world = world_cameras(count)
+    R, shift = T_cam_world[:, :3, :3], T_cam_world[:, :3, 3]
+    poses, positions, points = [], [], []
+    for t in people:
+        rotvecs = t.rotvecs.copy()
+        turned = R.transpose(0, 2, 1) @ t.rotmats[:, 0]
+        rotvecs[:, 0] = Rotation.from_matrix(turned).as_rotvec()
+        poses.append(rotvecs.reshape(-1, 72))
+        world = (t.joints_cam - shift[:, None]) @ R
+        positions.append(world.reshape(-1, 72))
+        points.append(in_file(t.keypoints_px[:, :18]).transpose(0, 2, 1))
+    intrinsics = people[0].intrinsics.copy()
+    intrinsics[:2, 2] -= 0.5
+    return {
+        "sequence": name,
+        "betas": [t.betas[0] for t in people],
+        "poses": poses,
+        "trans": [p.reshape(-1, 24, 3)[:, 0] for p in positions],
+        "poses_60Hz": poses,
+        "genders": ["m", "f"][: len(people)],
+        "texture_maps": [np.zeros((4, 4, 3), np.uint8)] * len(people),
+        "poses2d": points,
+        "jointPositions": positions,
+        "campose_valid": [(np.arange(count) != 1).astype(np.int64) for _ in people],
+        "cam_poses": T_cam_world,
+        "cam_intrinsics": intrinsics,
+        "img_frame_ids": np.arange(count) * 2 + 3,
+    }
+
+
+def threedpw_bytes(people, **options):
+    return python2_pickle(threedpw(people, **options))
+
+
+def eft(t):
+    """EFT's json and the COCO json that it refers to; two people a picture."""
+    rng = np.random.default_rng(2)
+    scale = rng.uniform(0.6, 1, len(t))
+    cameras = np.concatenate([scale[:, None], rng.uniform(-0.2, 0.2, (len(t), 2))], -1)
+    data, annotations = [], []
+    for i in range(len(t)):
+        data.append(
+            {
+                "parm_pose": t.rotmats[i].tolist(),
+                "parm_shape": t.betas[i].tolist(),
+                "parm_cam": cameras[i].tolist(),
+                "bbox_scale": t.crop_side_px[i] / 200,
+                "bbox_center": (t.crop_centre_px[i] - 0.5).tolist(),
+                "joint_validity_openpose18": [1.0] * 18,
+                "smpltype": "smpl",
+                "annotId": 1000 - i,
+                "imageName": f"COCO_train2014_{i // 2:012d}.jpg",
+                "subjectId": "",
+            }
+        )
+        points = in_file(coco_points(t)[i])
+        points[:, 2] = 2 * (points[:, 2] > 0)
+        annotations.append(
+            {"id": 1000 - i, "image_id": i // 2, "keypoints": points.reshape(-1).tolist()}
+        )
+    # Numbers of images are numbers of other people's annotations, too.
+    annotations += [{"id": i, "image_id": i, "keypoints": [7.0] * 51} for i in range(len(t))]
+    coco = {"images": [], "annotations": annotations}
+    return {"ver": 0.1, "data": data}, coco, cameras
+
+
+def coco_points(t):
+    """COCO's 17 of the truth's points, confidence 0 or 1."""
+    points = t.keypoints_px[:, : len(COCO_17)].copy()
+    points[..., 2] = points[..., 2] > 0
+    return points
+
+
+def vibe(people, joints=49):
+    """VIBE's database of sequences of some lengths."""
+    t = joined(people)
+    points = in_file(t.keypoints_px)[:, :joints].astype(np.float32)
+    lengths = [len(p) for p in people]
+    side = t.crop_side_px
+    return {
+        "vid_name": np.concatenate([[f"seq_{i}_0"] * n for i, n in enumerate(lengths)]),
+        "frame_id": np.concatenate([np.arange(n) for n in lengths]),
+        "img_name": np.array([f"img/{i:06d}.jpg" for i in range(len(t))]),
+        "joints2D": points,
+        "joints3D": np.tile(t.joints_cam, (1, 3, 1))[:, :joints].astype(np.float32),
+        "pose": t.rotvecs.reshape(-1, 72).astype(np.float32),
+        "shape": t.betas.astype(np.float32),
+        "bbox": np.concatenate([t.crop_centre_px - 0.5, np.stack([side, side], -1)], -1),
+        "features": np.zeros((len(t), 2048), np.float32),
+        "valid": (np.arange(len(t)) != 2).astype(np.float32),
+    }
+
+
+def vibe_bytes(people, **options):
+    return joblib_bytes(vibe(people, **options))
+
+
+def joined(people):
+    """Several people's rows, one after the other."""
+    names = [f.name for f in fields(Truth)]
+    return Truth(
+        **{
+            n: people[0].intrinsics
+            if n == "intrinsics"
+            else np.concatenate([getattr(p, n) for p in people])
+            for n in names
+        }
+    )
+
+
+def npz_bytes(arrays, packed=False):
+    stream = io.BytesIO()
+    (np.savez_compressed if packed else np.savez)(stream, **arrays)
+    return stream.getvalue()
+
+
+def json_bytes(value):
+    return json.dumps(value).encode()
