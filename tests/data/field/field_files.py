@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pytest
+import scipy.io
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -226,3 +228,100 @@ def npz_bytes(arrays, packed=False):
 
 def json_bytes(value):
     return json.dumps(value).encode()
+
+
+def coco(t):
+    """COCO's json: crowds and people without keypoints are in it, too."""
+    images = [{"id": 70 + i // 2, "file_name": f"{i // 2:012d}.jpg"} for i in range(len(t))]
+    boxes = np.concatenate([t.crop_centre_px - 50, np.full((len(t), 2), 100.0)], 1)
+    annotations = [
+        {"id": 1, "image_id": 70, "iscrowd": 1, "bbox": [0, 0, 9, 9], "keypoints": [1] * 51},
+        {"id": 2, "image_id": 70, "bbox": [0, 0, 9, 9], "keypoints": [0] * 51},
+    ]
+    for i in range(len(t)):
+        points = in_file(coco_points(t)[i])
+        points[:, 2] *= 1 + np.arange(17) % 2
+        entry = {"id": 3 + i, "image_id": 70 + i // 2, "bbox": boxes[i].tolist(), "iscrowd": 0}
+        annotations.append(entry | {"keypoints": points.reshape(-1).tolist()})
+    return {"info": {}, "images": images[::2], "annotations": annotations}, boxes
+
+
+def mat_bytes(value):
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, value, do_compression=True)
+    return stream.getvalue()
+
+
+def penn(t):
+    """A video of Penn Action."""
+    points = in_file(t.keypoints_px[:, :13])
+    return {
+        "x": points[..., 0],
+        "y": points[..., 1],
+        "visibility": (points[..., 2] > 0).astype(np.uint8),
+        "nframes": float(len(t)),
+        "train": 1.0,
+        "action": "golf_swing",
+        "bbox": np.ones((len(t), 4)),
+        "dimensions": np.array([270.0, 480, len(t)]),
+    }
+
+
+def joints_28(t):
+    """Truth of 28 joints, camera axes, metres."""
+    return np.concatenate([t.joints_cam, t.joints_cam[:, :4] + 0.1], 1)
+
+
+def mpii3d(people):
+    """Training annotations of MPI-INF-3DHP: 14 cameras, the last ones look from above."""
+    annot2, annot3 = np.empty((14, 1), object), np.empty((14, 1), object)
+    for camera in range(14):
+        t = people[camera % len(people)]
+        annot2[camera, 0] = in_file(t.keypoints_px)[:, :28, :2].reshape(len(t), 56)
+        annot3[camera, 0] = (1000 * joints_28(t)).reshape(len(t), 84).astype(np.float32)
+    return {"annot2": annot2, "annot3": annot3, "cameras": np.arange(14.0)}
+
+
+def write_mpii3d_test(path, t):
+    """Its test annotations: HDF5, as MATLAB 7.3 writes it (needs h5py)."""
+    h5py = pytest.importorskip("h5py", reason="pip install 'flowhmr[hdf5]'")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["annot2"] = in_file(t.keypoints_px)[:, None, :17, :2]
+        file["univ_annot3"] = 1000 * t.joints_cam[:, None, :17]
+        file["valid_frame"] = (np.arange(len(t)) != 1).astype(np.float64)[:, None]
+
+
+def human36m(t):
+    """A subject of Human3.6M as JSON: cameras, joints and NeuralAnnot's bodies, in the world."""
+    T_cam_world = world_cameras(1)[0]
+    R, shift = T_cam_world[:3, :3], T_cam_world[:3, 3]
+    world_mm = 1000 * (t.joints_cam[:, :17] - shift) @ R
+    rotvecs = t.rotvecs.copy()
+    rotvecs[:, 0] = Rotation.from_matrix(R.T @ t.rotmats[:, 0]).as_rotvec()
+    intrinsics = t.intrinsics
+    camera = {
+        "R": R.tolist(),
+        "t": (1000 * shift).tolist(),
+        "f": [intrinsics[0, 0], intrinsics[1, 1]],
+        "c": (intrinsics[:2, 2] - 0.5).tolist(),
+    }
+    # As text, "10" comes before "5".
+    frames = {str(5 * i + 5): world_mm[i].tolist() for i in range(len(t))}
+    bodies = {
+        str(5 * i + 5): {"pose": rotvecs[i].reshape(-1).tolist(), "shape": t.betas[i].tolist()}
+        for i in range(len(t))
+        if i != 1
+    }
+    return {
+        "camera": {"1": camera, "3": camera},
+        "joint_3d": {"2": {"1": dict(sorted(frames.items()))}},
+        "SMPL_NeuralAnnot": {"2": {"1": bodies}},
+    }
+
+
+def write_human36m(folder, t, subject=9):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in human36m(t).items():
+        (folder / f"Human36M_subject{subject}_{name}.json").write_bytes(json_bytes(content))
+    return folder

@@ -4,23 +4,36 @@ import numpy as np
 import pytest
 import torch
 from field_files import (
+    coco,
     coco_points,
     eft,
+    human36m,
+    in_file,
     joined,
+    joints_28,
     json_bytes,
+    mat_bytes,
+    mpii3d,
     npz_bytes,
+    penn,
     spin_arrays,
     threedpw,
     threedpw_bytes,
     truth,
     vibe,
     vibe_bytes,
+    write_human36m,
+    write_mpii3d_test,
 )
 
-from flowhmr.body import COCO_17, H36M_14, SPIN_24, SPIN_49, SPIN_EXTRA_9
+from flowhmr.body import COCO_17, H36M_14, H36M_17, SPIN_24, SPIN_49, SPIN_EXTRA_9
 from flowhmr.cameras import crop_from_box, project_weak
+from flowhmr.data.field.coco import CocoSet
 from flowhmr.data.field.eft import EftSet
 from flowhmr.data.field.frames import FieldError
+from flowhmr.data.field.h36m import Human36mSet
+from flowhmr.data.field.mpii3d import Mpii3dSet
+from flowhmr.data.field.penn import PENN_13, PennSet
 from flowhmr.data.field.spin import SpinSet
 from flowhmr.data.field.threedpw import ThreeDpwSet
 from flowhmr.data.field.vibe import VibeSet
@@ -181,8 +194,14 @@ class Test3dpw:
     def test_cameras_that_turn_nothing_right_are_refused(self, saved):
         table = threedpw(self.PEOPLE)
         table["cam_poses"] = table["cam_poses"] * np.array([1, 1, -1, 1])[:, None]
-        with pytest.raises(FieldError, match="cam_poses: got no rotation in frame 0"):
+        with pytest.raises(FieldError, match="cam_poses: got no rotation in row 0"):
             everything(ThreeDpwSet(saved("x.pkl", python2_pickle(table))))
+
+    def test_cameras_that_the_set_does_not_trust_may_be_anything(self, saved):
+        table = threedpw(self.PEOPLE)
+        table["cam_poses"][1] = 0
+        found = everything(ThreeDpwSet(saved("x.pkl", python2_pickle(table))))
+        assert found.valid.tolist() == [True, False, True, True] * 2
 
     @pytest.mark.parametrize(
         ("key", "value", "complaint"),
@@ -238,7 +257,7 @@ class TestEft:
             ({"parm_pose": np.zeros(72).tolist()}, r"parm_pose: got shape \(72,\) in row 1"),
             (
                 {"parm_pose": np.ones((24, 3, 3)).tolist()},
-                "parm_pose: got no rotations in row 1",
+                "parm_pose: got no rotation in row 1",
             ),
             ({"bbox_scale": -1}, "bbox_scale: got -1.0 in row 1"),
             ({"parm_cam": [1, "x", 2]}, "parm_cam: got ValueError"),
@@ -297,6 +316,12 @@ class TestVibe:
         assert found.rotmats is None
         assert found.frame_indices.tolist() == [0, 1, 2, 0, 0, 1]
 
+    def test_frames_that_do_not_count_by_their_other_name(self, saved):
+        table = vibe(self.PEOPLE)
+        table["valid_i"] = table.pop("valid")
+        found = everything(VibeSet(saved("mpii3d_val_db.pt", joblib_bytes(table))))
+        assert found.valid.tolist() == [True, True, False, True, True, True]
+
     def test_names_as_objects(self, saved):
         table = vibe(self.PEOPLE)
         for key in ("vid_name", "img_name"):
@@ -326,3 +351,129 @@ class TestVibe:
         path = saved("a.pt", joblib_bytes(vibe(self.PEOPLE) | {key: value}))
         with pytest.raises(FieldError, match=rf"a.pt: {complaint}"):
             everything(VibeSet(path))
+
+
+class TestCoco:
+    def test_round_trip(self, saved):
+        content, boxes = coco(T)
+        found = everything(CocoSet(saved("coco.json", json_bytes(content))))
+        assert len(found) == len(T)  # neither the crowd nor the one without keypoints
+        assert near(found.keypoints_px, coco_points(T))
+        assert near(found.boxes_px, boxes)
+        assert found.images[2] == "000000000001.jpg"
+
+    def test_what_cannot_be_is_refused(self, saved):
+        content, _ = coco(T)
+        for change, complaint in (
+            ({"image_id": 1}, "image_id: got 1 in row 3"),
+            ({"keypoints": [1] * 50}, r"keypoints: got shape \(50,\) in row 3"),
+            ({"bbox": [1, 2, 0, 4]}, "bbox: got a box without area in row 1"),
+        ):
+            changed = [e | (change if i == 3 else {}) for i, e in enumerate(content["annotations"])]
+            path = saved("coco.json", json_bytes(content | {"annotations": changed}))
+            with pytest.raises(FieldError, match=complaint):
+                everything(CocoSet(path))
+
+
+class TestPenn:
+    def test_round_trip(self, saved):
+        saved("labels/0001.mat", mat_bytes(penn(T)))
+        path = saved("labels/0002.mat", mat_bytes(penn(truth(1, seed=2))))
+        found = everything(PennSet(path.parent))
+        expected = T.keypoints_px[:, :13].copy()
+        expected[..., 2] = expected[..., 2] > 0
+        assert near(found.keypoints_px[:5], expected)
+        assert found.people == ("0001",) * 5 + ("0002",)
+        assert found.images[4:] == ("0001/000005.jpg", "0002/000001.jpg")
+
+    def test_left_comes_before_right(self):
+        assert PENN_13.names[:5] == (
+            "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+        )  # fmt: skip
+        assert PENN_13.names[-2:] == ("left_ankle", "right_ankle")
+
+    def test_transposed_files_are_refused(self, saved):
+        path = saved("x.mat", mat_bytes({k: penn(T)[k].T for k in ("x", "y", "visibility")}))
+        with pytest.raises(FieldError, match=r"x: got rows of shape \(5,\); expected \(13,\)"):
+            PennSet(path)
+
+
+class TestMpii3d:
+    PEOPLE = (truth(3, seed=11), truth(3, seed=12))
+
+    def test_training_is_in_metres_of_the_cameras_that_the_field_uses(self, saved, tmp_path):
+        saved("mpi/S1/Seq1/annot.mat", mat_bytes(mpii3d(self.PEOPLE)))
+        field = Mpii3dSet(tmp_path / "mpi")
+        assert len(field) == 3 * 8
+        found = field.read(np.arange(9, 15))  # cameras 4 and 5: 3 is left out
+        assert found.people[0] == "S1/Seq1/imageFrames/video_4"
+        assert found.images[0] == "S1/Seq1/imageFrames/video_4/frame_000001.jpg"
+        expected = np.concatenate([joints_28(t) for t in self.PEOPLE])
+        assert near(found.joints_cam[..., :3], expected)
+        points = in_file(self.PEOPLE[0].keypoints_px)[:, :28, :2] + 0.5
+        assert near(found.keypoints_px[:3, :, :2], points)
+
+    def test_the_test_set_is_hdf5_and_has_frames_that_do_not_count(self, tmp_path):
+        t = self.PEOPLE[0]
+        write_mpii3d_test(tmp_path / "mpi" / "TS1" / "annot_data.mat", t)
+        found = everything(Mpii3dSet(tmp_path / "mpi"))
+        assert near(found.joints_cam[..., :3], t.joints_cam[:, :17])
+        assert found.valid.tolist() == [True, False, True]
+        assert found.joint_set.names[14] == "pelvis"
+        assert found.images[2] == "TS1/imageSequence/img_000003.jpg"
+
+    def test_what_cannot_be_is_refused(self, saved, tmp_path):
+        with pytest.raises(FieldError, match=r"got no annot\.mat"):
+            Mpii3dSet(tmp_path)
+        table = mpii3d(self.PEOPLE)
+        table["annot3"] = np.ones((3, 84))
+        saved("a/annot.mat", mat_bytes(table))
+        with pytest.raises(FieldError, match="annot3: got ndarray; expected a cell array"):
+            Mpii3dSet(tmp_path / "a")
+        table = mpii3d(self.PEOPLE)
+        table["annot2"][4, 0] = np.ones((3, 54))
+        saved("b/annot.mat", mat_bytes(table))
+        with pytest.raises(FieldError, match=r"annot2: got rows of shape \(54,\)"):
+            Mpii3dSet(tmp_path / "b")
+
+
+class TestHuman36m:
+    @pytest.fixture
+    def field(self, tmp_path):
+        return Human36mSet(write_human36m(tmp_path / "annotations", T))
+
+    def test_round_trip(self, field):
+        found = field.read(np.arange(5))
+        assert len(field) == 10  # two cameras
+        assert found.joint_set == H36M_17
+        assert near(found.joints_cam[..., :3], T.joints_cam[:, :17])
+        assert near(found.keypoints_px[..., :2], T.joints_px[:, :17])
+        assert found.frame_indices.tolist() == [5, 10, 15, 20, 25]
+        name = "s_09_act_02_subact_01_ca_01"
+        assert found.images[1] == f"{name}/{name}_000011.jpg"
+        assert field.read(np.array([7])).people == ("s_09_act_02_subact_01_ca_03",)
+
+    def test_bodies_are_turned_by_the_camera(self, field):
+        found = field.read(np.arange(5))
+        assert found.has_body.tolist() == [True, False, True, True, True]
+        kept = [0, 2, 3, 4]
+        assert near(found.rotmats[kept], T.rotmats[kept])
+        assert near(found.betas[kept], T.betas[kept])
+
+    def test_the_right_leg_comes_first(self, field):
+        assert field.read(np.arange(1)).joint_set.names[1] == "right_hip"
+
+    def test_what_cannot_be_is_refused(self, tmp_path):
+        with pytest.raises(FieldError, match=r"got subjects \[\]; expected some"):
+            Human36mSet(tmp_path)
+        folder = write_human36m(tmp_path / "a", T)
+        with pytest.raises(FieldError, match=r"got subjects \[9\]; expected \[1\]"):
+            Human36mSet(folder, (1,))
+        content = human36m(T)
+        content["camera"]["1"]["R"] = np.ones((3, 3)).tolist()
+        content["joint_3d"]["2"]["1"]["5"] = [[1.0, 2.0]]
+        for name, complaint in (("camera", "camera 1: got no rotation"), ("joint_3d", "2/1: got")):
+            folder = write_human36m(tmp_path / name, T)
+            (folder / f"Human36M_subject9_{name}.json").write_bytes(json_bytes(content[name]))
+            with pytest.raises(FieldError, match=complaint):
+                Human36mSet(folder)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import struct
 import zlib
 
@@ -10,16 +11,21 @@ import numpy as np
 import pytest
 import torch
 from field_files import (
+    coco,
     eft,
     in_file,
     json_bytes,
+    mat_bytes,
+    mpii3d,
     npz_bytes,
+    penn,
     spin_arrays,
     threedpw,
     threedpw_bytes,
     truth,
     vibe,
     vibe_bytes,
+    write_human36m,
 )
 
 from flowhmr.body import COCO_17, SMPL_24, open_body
@@ -35,7 +41,6 @@ from flowhmr.data import (
     field_labels,
     open_field,
 )
-from flowhmr.files import DataFileError
 from joblib_files import joblib_bytes
 from python2_pickles import python2_pickle
 
@@ -134,7 +139,7 @@ class TestCheck:
         assert "far from the box" in problem
 
     def test_the_first_bad_number_ends_it(self, saved):
-        pose = spin_arrays(T)["pose"]
+        pose = spin_arrays(T)["pose"].copy()
         pose[4, 7] = np.nan
         report = self.report(saved, "spin", npz_bytes(spin(pose=pose)))
         assert "pose: got a number that is not finite in row 4" in report.problem
@@ -196,7 +201,7 @@ class TestConvert:
         with pytest.raises(ValueError, match="got body smpl:1"):
             FrameStore(tmp_path / "other.npz", tmp_path, BODY)
         np.savez(tmp_path / "old.npz", **table | {"version": 7})
-        with pytest.raises(FieldError, match="version .*flowhmr data convert"):
+        with pytest.raises(FieldError, match=r"version .*flowhmr data convert"):
             FrameStore(tmp_path / "old.npz", tmp_path, BODY)
 
     def test_pictures_outside_the_folder_are_not_read(self, store, tmp_path):
@@ -221,7 +226,7 @@ class TestConvert:
             cv2.imwrite(str(path), np.full((60, 80, 3), 7, np.uint8))
         store = FrameStore(tmp_path / "out.npz", tmp_path, BODY)
         assert store.people() == ["seq_0_0", "seq_1_0"]
-        video = store.sequence("seq_1_0", fps=25)
+        video = store.sequence("seq_1_0", fps=25.0)
         assert len(video) == 2
         assert video.times_s.tolist() == pytest.approx([0, 0.04])
         assert video.images[0].shape == (60, 80, 3)
@@ -280,6 +285,8 @@ def test_code_in_data_sets_is_refused_and_never_run(saved, tmp_path, carrier, wh
 
 def whole():
     return {
+        "coco": json_bytes(coco(truth(2))[0]),
+        "penn": mat_bytes(penn(truth(2))),
         "spin": npz_bytes(spin(), packed=True),
         "3dpw": threedpw_bytes([truth(2)]),
         "eft": json_bytes(eft(truth(2))[0]),
@@ -290,8 +297,16 @@ def whole():
 WHOLE = whole()
 
 
+def first_problem(kind, path):
+    """What is said of a file, by an error or by a check; None where nothing is."""
+    try:
+        return check_field(open_field(kind, path)).problem
+    except FieldError as error:
+        return str(error)
+
+
 def test_every_kind_is_tried():
-    assert WHOLE.keys() == KINDS.keys()
+    assert WHOLE.keys() | {"h36m", "mpii3d"} == KINDS.keys()  # folders: a test of their own
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -307,10 +322,8 @@ def test_broken_files_are_refused_with_what_to_do(saved, kind):
         "none": pickle.dumps({}),
     }
     for name, wrong in broken.items():
-        with pytest.raises(FieldError, match=r"got .*; expected|got no rows"):
-            found = open_field(kind, saved(f"{name}.pkl", wrong))
-            report = check_field(found)
-            raise FieldError(report.problem)
+        problem = first_problem(kind, saved(f"{name}.pkl", wrong))
+        assert re.search(r"got .*; expected|got no rows", problem), (name, problem)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -322,11 +335,7 @@ def test_damaged_files_are_read_or_refused(saved, kind):
         content = bytearray(WHOLE[kind])
         for place in rng.integers(0, len(content), 3):
             content[place] = rng.integers(256)
-        try:
-            found = open_field(kind, saved(f"{kind}{number}.pkl", bytes(content)))
-            refused += check_field(found).problem is not None
-        except DataFileError:
-            refused += 1
+        refused += first_problem(kind, saved(f"{kind}{number}.pkl", bytes(content))) is not None
     assert refused > 3
 
 
@@ -349,6 +358,26 @@ def test_values_of_any_other_kind_are_refused(saved, kind, write):
             if kind == "spin" and isinstance(odd, list) and odd:
                 continue  # numpy makes no array of it
             path = saved(f"{key}{number}.pkl", write({key: odd}))
-            with pytest.raises(DataFileError):
-                report = check_field(open_field(kind, path))
-                raise FieldError(report.problem) if report.problem else AssertionError((key, odd))
+            assert first_problem(kind, path), (key, odd)
+
+
+@pytest.mark.parametrize("kind", ["h36m", "mpii3d"])
+def test_damaged_folders_are_read_or_refused(saved, tmp_path, kind):
+    rng = np.random.default_rng(2)
+    folder = tmp_path / kind
+    if kind == "h36m":
+        write_human36m(folder, truth(2))
+    else:
+        saved(f"{kind}/S1/annot.mat", mat_bytes(mpii3d([truth(2)])))
+    assert first_problem(kind, folder) is None
+    files = {file: file.read_bytes() for file in folder.rglob("*.*")}
+    refused = 0
+    for file, whole_file in files.items():
+        for _ in range(20):
+            content = bytearray(whole_file)
+            for place in rng.integers(0, len(content), 3):
+                content[place] = rng.integers(256)
+            file.write_bytes(content)
+            refused += first_problem(kind, folder) is not None
+        file.write_bytes(whole_file)
+    assert refused > 5

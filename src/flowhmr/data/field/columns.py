@@ -158,12 +158,24 @@ def crop_sides(scale: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     return 200 * scale / BOX_MARGIN
 
 
-def box_of_points(points_px: Float[Tensor, "n k 3"]) -> Float[Tensor, "n 4"]:
-    """The box around the points with confidence; nothing is added around them."""
+def box_of_points(points_px: Float[Tensor, "n k 3"], pad: float = 0.0) -> Float[Tensor, "n 4"]:
+    """The box around the points with confidence, and ``pad`` of its longer side to each side."""
     seen = points_px[..., 2:] > 0
     low = torch.where(seen, points_px[..., :2], torch.inf).amin(1)
     high = torch.where(seen, points_px[..., :2], -torch.inf).amax(1)
-    return torch.cat([low, high - low], -1)
+    more = pad * (high - low).amax(-1, keepdim=True)
+    return torch.cat([low - more, high - low + 2 * more], -1)
+
+
+def check_turns(
+    columns: Columns, key: str, rows: Int[np.ndarray, "n"], turns: Float[Tensor, "n *k 3 3"]
+) -> None:
+    """Raise FieldError where a field has matrices that are no rotations."""
+    off = (turns @ turns.mT - torch.eye(3, dtype=turns.dtype)).abs().amax((-1, -2))
+    bad = ((off > 1e-2) | (torch.linalg.det(turns) < 0)).reshape(len(turns), -1).any(-1)
+    if bool(bad.any()):
+        row = rows[int(bad.nonzero()[0, 0])]
+        raise columns.error(key, f"no rotation in row {row}", "rotation matrices")
 
 
 def running_count(people: Sequence[Any] | np.ndarray) -> Int[np.ndarray, "n"]:

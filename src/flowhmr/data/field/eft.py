@@ -9,9 +9,9 @@ from jaxtyping import Int
 
 from flowhmr.body import COCO_17
 from flowhmr.cameras import Crop, WeakCamera
-from flowhmr.data.field.columns import Columns, crop_sides, shifted, square_boxes
+from flowhmr.data.field.columns import Columns, check_turns, crop_sides, shifted, square_boxes
+from flowhmr.data.field.entries import entries, entry_numbers
 from flowhmr.data.field.frames import BOX_MARGIN, FieldError, FieldFrames
-from flowhmr.files import DataFileError, json_entries
 
 CROP_PX = 224
 """Size of the crops; the weak camera does not depend on it."""
@@ -42,9 +42,9 @@ class EftSet:
 
     def __init__(self, path: Path, coco: Path | None = None) -> None:
         kept: dict[str, list[Any]] = {key: [] for key in (*_SHAPES, "annotId", "imageName")}
-        for row, entry in enumerate(_entries(path, "data")):
+        for row, entry in enumerate(entries(path, "data")):
             for key, shape in _SHAPES.items():
-                kept[key].append(_numbers(path, entry, key, shape, row))
+                kept[key].append(entry_numbers(path, entry, key, shape, row))
             name = entry.get("imageName")
             if not isinstance(name, str):
                 raise FieldError(f"{path}: imageName: got {name!r} in row {row}; expected text")
@@ -64,6 +64,8 @@ class EftSet:
         columns = self.columns
         centre = columns.numbers("bbox_center", rows, 2)
         scale = columns.positive("bbox_scale", rows)
+        turns = columns.numbers("parm_pose", rows, 24, 3, 3)
+        check_turns(columns, "parm_pose", rows, turns)
         still = torch.zeros(len(rows))
         points = None
         if self.keypoints is not None:
@@ -76,52 +78,13 @@ class EftSet:
             boxes_px=square_boxes(centre, crop_sides(scale)),
             keypoint_set=None if points is None else COCO_17,
             keypoints_px=points,
-            rotmats=_checked_turns(columns, rows),
+            rotmats=turns,
             betas=columns.numbers("parm_shape", rows, 10),
             has_body=torch.ones(len(rows), dtype=torch.bool),
             genders=("neutral",) * len(rows),
             weak_camera=WeakCamera(columns.numbers("parm_cam", rows, 3)),
             crop=Crop(centre + 0.5, crop_sides(scale) * BOX_MARGIN, still, still, CROP_PX),
         )
-
-
-def _checked_turns(columns: Columns, rows: Int[np.ndarray, "n"]) -> torch.Tensor:
-    turns = columns.numbers("parm_pose", rows, 24, 3, 3)
-    off = (turns @ turns.mT - torch.eye(3)).abs().amax((-1, -2, -3))
-    bad = (off > 1e-2) | (torch.linalg.det(turns) < 0).any(-1)
-    if bool(bad.any()):
-        row = rows[int(bad.nonzero()[0, 0])]
-        raise columns.error("parm_pose", f"no rotations in row {row}", "rotation matrices")
-    return turns
-
-
-def _entries(path: Path, key: str) -> Any:
-    try:
-        for row, entry in enumerate(json_entries(path, key)):
-            if not isinstance(entry, dict):
-                raise FieldError(f"{path}: {key}: got {entry!r} in row {row}; expected an object")
-            yield entry
-    except FieldError:
-        raise
-    except (DataFileError, OSError) as error:
-        raise FieldError(f"{path}: {error}") from error
-
-
-def _numbers(path: Path, entry: dict, key: str, shape: tuple[int, ...], row: int) -> np.ndarray:
-    try:
-        array = np.asarray(entry[key], np.float32)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FieldError(
-            f"{path}: {key}: got {type(error).__name__} {error} in row {row}; expected numbers; "
-            "give the file as it was published"
-        ) from error
-    # Some numbers are lists of one.
-    if tuple(n for n in array.shape if n != 1) != tuple(n for n in shape if n != 1):
-        raise FieldError(
-            f"{path}: {key}: got shape {array.shape} in row {row}; expected {shape}; give the file "
-            "as it was published"
-        )
-    return array.reshape(shape)
 
 
 def _of_annotations(path: Path, wanted: list[int]) -> np.ndarray:
@@ -131,10 +94,10 @@ def _of_annotations(path: Path, wanted: list[int]) -> np.ndarray:
         places.setdefault(identity, []).append(place)
     points = np.zeros((len(wanted), 17, 3), np.float32)
     found: set[int] = set()
-    for row, entry in enumerate(_entries(path, "annotations")):
+    for row, entry in enumerate(entries(path, "annotations")):
         identity = entry.get("id")
         if identity in places:
-            values = _numbers(path, entry, "keypoints", (51,), row).reshape(17, 3)
+            values = entry_numbers(path, entry, "keypoints", (51,), row).reshape(17, 3)
             # 0 unlabelled, 1 hidden, 2 seen.
             values[:, 2] = values[:, 2] > 0
             points[places[identity]] = values

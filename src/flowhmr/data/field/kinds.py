@@ -1,14 +1,23 @@
 """Which data sets are read, by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int
+
+from flowhmr.data.field.coco import CocoSet
 from flowhmr.data.field.eft import EftSet
-from flowhmr.data.field.frames import FieldError, FieldSet
+from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
+from flowhmr.data.field.h36m import Human36mSet
+from flowhmr.data.field.mpii3d import Mpii3dSet
+from flowhmr.data.field.penn import PennSet
 from flowhmr.data.field.spin import SpinSet
 from flowhmr.data.field.threedpw import ThreeDpwSet
 from flowhmr.data.field.vibe import VibeSet
+from flowhmr.files import DataFileError
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,12 @@ KINDS: Mapping[str, Kind] = {
     ),
     "eft": Kind(EftSet, "EFT's json", "COCO's person_keypoints_*.json"),
     "vibe": Kind(lambda path, beside: VibeSet(path), "a database of VIBE or TCMR (.pt)"),
+    "h36m": Kind(
+        lambda path, beside: Human36mSet(path), "the folder of Human36M_subject*_camera.json"
+    ),
+    "mpii3d": Kind(lambda path, beside: Mpii3dSet(path), "the folder of MPI-INF-3DHP"),
+    "coco": Kind(lambda path, beside: CocoSet(path), "COCO's person_keypoints_*.json"),
+    "penn": Kind(lambda path, beside: PennSet(path), "the labels folder of Penn Action"),
 }
 """Layouts by name."""
 
@@ -49,4 +64,40 @@ def open_field(kind: str, path: Path, beside: Path | None = None) -> FieldSet:
         raise FieldError(f"kind: got {kind!r}; expected one of {', '.join(KINDS)}")
     if beside is not None and not KINDS[kind].beside:
         raise FieldError(f"{beside}: got a second file for {kind}; expected {path} alone")
-    return KINDS[kind].open(path, beside)
+    with _ours(path):
+        return _Guarded(KINDS[kind].open(path, beside))
+
+
+class _Guarded:
+    """A set whose errors are all `FieldError`: values of any kind may stand anywhere in a file."""
+
+    def __init__(self, found: FieldSet) -> None:
+        self.found = found
+
+    @property
+    def path(self) -> Path:
+        return self.found.path
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def read(self, rows: Int[np.ndarray, "n"]) -> FieldFrames:
+        with _ours(self.path):
+            return self.found.read(rows)
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FieldError:
+        raise
+    except DataFileError as error:
+        raise FieldError(f"{path}: {error}") from error
+    except OSError as error:
+        raise FieldError(f"{path}: got {error}; expected a file; check its name") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        raise FieldError(
+            f"{path}: got {type(error).__name__} {error}; expected the layout that docs/data.md "
+            "describes; give the file as it was published"
+        ) from error

@@ -18,10 +18,12 @@ SHARED = tuple(
 
 
 def usable(frames: FieldFrames) -> Bool[Tensor, "n"]:
-    """Rows with a body that the set trusts."""
+    """Rows with a box and a body that the set trusts."""
     if frames.has_body is None:
         return torch.zeros(len(frames), dtype=torch.bool)
-    return frames.has_body if frames.valid is None else frames.has_body & frames.valid
+    boxes_px = frames.boxes_px
+    rows = frames.has_body & boxes_px.isfinite().all(-1) & (boxes_px[:, 2:] > 0).all(-1)
+    return rows if frames.valid is None else rows & frames.valid
 
 
 def field_labels(frames: FieldFrames, body: BodyModel) -> Labels:

@@ -5,22 +5,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
 from flowhmr.data.field.columns import (
     GENDERS,
     Columns,
     box_of_points,
+    check_turns,
     load_table,
     rotations,
     shifted,
 )
 from flowhmr.data.field.frames import FieldError, FieldFrames
+from flowhmr.data.field.joined import Parts
 from flowhmr.data.keypoints import OPENPOSE_18
 
 
-class ThreeDpwSet:
+class ThreeDpwSet(Parts):
     """``sequenceFiles/*/NAME.pkl``: people of some sequences, one after the other.
 
     The files have poses and joints in world axes: here the camera turns them (``cam_poses``) into
@@ -36,26 +37,10 @@ class ThreeDpwSet:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         files = sorted(path.rglob("*.pkl")) if path.is_dir() else [path]
         if not files:
             raise FieldError(f"{path}: got no .pkl below it; expected 3DPW's sequenceFiles")
-        self.people = [person for file in files for person in _people(file)]
-        self.starts = np.cumsum([0, *(person.columns.count for person in self.people)])
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def read(self, rows: Int[np.ndarray, "n"]) -> FieldFrames:
-        """Some of its rows."""
-        which = np.searchsorted(self.starts, rows, "right") - 1
-        parts, order = [], []
-        for number in np.unique(which):
-            mine = np.flatnonzero(which == number)
-            parts.append(self.people[number].read(rows[mine] - self.starts[number]))
-            order.append(mine)
-        back = np.argsort(np.concatenate(order)) if order else np.empty(0, np.int64)
-        return _joined(parts, rows, back)
+        super().__init__(path, [person for file in files for person in _people(file)])
 
 
 class _Person:
@@ -85,11 +70,16 @@ class _Person:
             raise self.columns.error("cam_intrinsics", f"shape {intrinsics.shape}", "(3, 3)")
         self.intrinsics = torch.from_numpy(intrinsics.astype(np.float64))
 
+    def __len__(self) -> int:
+        return self.columns.count
+
     def read(self, rows: Int[np.ndarray, "n"]) -> FieldFrames:
         columns, name = self.columns, str(self.columns.table["sequence"])
         T_cam_world = columns.numbers("cam_poses", rows, 4, 4).double()
         R_cam_world = T_cam_world[:, :3, :3]
-        _check_turns(columns, rows, R_cam_world)
+        valid = columns.numbers("campose_valid", rows).bool()
+        # Where the set does not trust its camera, anything may stand.
+        check_turns(columns, "cam_poses", rows[valid.numpy()], R_cam_world[valid])
         rotmats = rotations(columns.numbers("poses", rows, 72)).double()
         rotmats[:, 0] = R_cam_world @ rotmats[:, 0]
         joints_world = columns.numbers("jointPositions", rows, 72).double().unflatten(-1, (24, 3))
@@ -117,18 +107,8 @@ class _Person:
             genders=(self.gender,) * len(rows),
             pelvis_m=joints_cam[:, 0].float(),
             intrinsics_px=intrinsics.float().expand(len(rows), 3, 3).clone(),
-            valid=columns.numbers("campose_valid", rows).bool(),
+            valid=valid,
         )
-
-
-def _check_turns(
-    columns: Columns, rows: Int[np.ndarray, "n"], turns: Float[Tensor, "n 3 3"]
-) -> None:
-    off = (turns @ turns.mT - torch.eye(3, dtype=turns.dtype)).abs().amax((-1, -2))
-    bad = (off > 1e-2) | (torch.linalg.det(turns) < 0)
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0, 0])
-        raise columns.error("cam_poses", f"no rotation in frame {rows[row]}", "world to camera")
 
 
 def _people(path: Path) -> list[_Person]:
@@ -149,36 +129,3 @@ def _people(path: Path) -> list[_Person]:
         _Person(path, number, shared | {k: table[k][number] for k in own}, count)
         for number in range(people)
     ]
-
-
-def _joined(
-    parts: list[FieldFrames], rows: Int[np.ndarray, "n"], back: Int[np.ndarray, "n"]
-) -> FieldFrames:
-    """Rows of several people, in the order in which they were asked for."""
-
-    def tensors(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])[back]
-
-    def texts(name: str) -> tuple[str, ...]:
-        found = [text for part in parts for text in getattr(part, name)]
-        return tuple(found[i] for i in back)
-
-    names = [
-        "frame_indices",
-        "boxes_px",
-        "keypoints_px",
-        "rotmats",
-        "betas",
-        "has_body",
-        "pelvis_m",
-        "intrinsics_px",
-        "valid",
-    ]
-    return FieldFrames(
-        rows=rows,
-        keypoint_set=OPENPOSE_18,
-        images=texts("images"),
-        people=texts("people"),
-        genders=texts("genders"),
-        **{name: tensors(name) for name in names},
-    )

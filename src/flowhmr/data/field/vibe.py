@@ -18,7 +18,8 @@ _3D = {14: H36M_14, 49: SPIN_49}
 
 class VibeSet:
     """``vid_name`` (a person in a sequence), ``frame_id``, ``img_name``, ``bbox`` and what else
-    there is of ``joints2D``, ``joints3D``, ``pose``, ``shape``, ``valid``; one row a frame.
+    there is of ``joints2D``, ``joints3D``, ``pose``, ``shape``, ``valid`` or ``valid_i``; one row a
+    frame.
 
     Boxes are (centre x, centre y, w, h). 14 joints are "common" in 2D and Human3.6M's in 3D (head
     top and head differ), 49 SPIN's. Bodies are in camera axes. Rows whose pose is all zeros, as
@@ -66,6 +67,7 @@ class VibeSet:
         """Some of its rows."""
         columns = self.columns
         boxes = columns.positive_sizes("bbox", rows)
+        valid = next((key for key in ("valid", "valid_i") if columns.has(key)), None)
         rotmats = betas = has_body = None
         if columns.has("pose") and columns.has("shape"):
             pose = columns.numbers("pose", rows, 72)
@@ -91,5 +93,5 @@ class VibeSet:
             rotmats=rotmats,
             betas=betas,
             has_body=has_body,
-            valid=columns.numbers("valid", rows).bool() if columns.has("valid") else None,
+            valid=None if valid is None else columns.numbers(valid, rows).bool(),
         )
