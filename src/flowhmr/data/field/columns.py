@@ -171,6 +171,8 @@ def check_turns(
     columns: Columns, key: str, rows: Int[np.ndarray, "n"], turns: Float[Tensor, "n *k 3 3"]
 ) -> None:
     """Raise FieldError where a field has matrices that are no rotations."""
+    if not len(turns):
+        return
     off = (turns @ turns.mT - torch.eye(3, dtype=turns.dtype)).abs().amax((-1, -2))
     bad = ((off > 1e-2) | (torch.linalg.det(turns) < 0)).reshape(len(turns), -1).any(-1)
     if bool(bad.any()):
