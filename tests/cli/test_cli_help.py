@@ -62,7 +62,11 @@ def test_every_command_explains_its_flags(flowhmr, name):
     assert f"usage: flowhmr {name}" in answer.out
     arguments = importlib.import_module(COMMANDS[name][0]).Arguments
     for field in dataclasses.fields(arguments):
-        other = {"source": ("SOURCE", "PATH"), "command": ("preview", "convert"), "name": ("[NAME",)}
+        other = {
+            "source": ("SOURCE", "PATH"),
+            "command": ("convert", "preview"),
+            "name": ("[NAME",),
+        }
         other["config"] = ("--config", "config:light")
         shown = other.get(field.name, (f"--{field.name}",))
         assert any(text in answer.out for text in shown), field.name
