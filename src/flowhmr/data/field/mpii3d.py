@@ -92,7 +92,7 @@ def _test(file: Path, root: Path) -> "_Video":
     count = np.asarray(table["valid_frame"]).size
     fields = {"valid_frame": np.asarray(table["valid_frame"]).reshape(-1)}
     for key, size in (("annot2", 2), ("univ_annot3", 3)):
-        shape = np.shape(table.get(key))
+        shape = np.asarray(table.get(key)).shape
         if shape != (count, 1, len(MPII3D_17), size):
             expected = (count, 1, len(MPII3D_17), size)
             raise whole.error(key, f"shape {shape}", f"{expected}, the axes as HDF5 stores them")
