@@ -1,6 +1,6 @@
 """Result files of other tools in their official layouts; numpy alone is needed.
 
-``joblib_bytes`` writes what joblib writes (files/ holds two that joblib itself wrote)::
+``joblib_files.joblib_bytes`` writes as joblib does (files/ holds two that joblib itself wrote)::
 
     joblib 1.6, numpy 2.4:   joblib.dump(vibe_people(), "vibe_joblib16.pkl")
     joblib 1.1, numpy 1.26:  joblib.dump(phalp_frames(), "phalp_joblib11.pkl", compress=3)

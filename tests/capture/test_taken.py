@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captured_people import BODY, captured_person
-from result_files import SIZE_PX, joblib_bytes, vibe_orig_cam
+from result_files import SIZE_PX, vibe_orig_cam
 from torch.testing import assert_close
 
 from flowhmr.body import COCO_17
@@ -43,6 +43,7 @@ from flowhmr.geometry import axis_angle_from_rotmat, pick
 from flowhmr.networks import Lift, LiftConfig, MeanParams
 from flowhmr.records import PersonMotion
 from flowhmr.synth import mean_rotmats
+from joblib_files import joblib_bytes
 
 CAMERA = default_camera(SIZE_PX)
 SMPL_M = torch.tensor(SMPL_PELVIS_M)
