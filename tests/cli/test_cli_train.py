@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowhmr.cli import train
-from flowhmr.networks import TcmrConfig, VibeConfig, load_temporal, read_card
+from flowhmr.networks import HpofConfig, TcmrConfig, VibeConfig, load_temporal, read_card
 
 TINY = (
     "config:tcmr-light", "--config.network.hidden", "8", "--config.network.frames", "6",
@@ -27,6 +27,7 @@ def test_presets_are_what_they_are_called():
     networks = {name: config.network for name, config in train.PRESETS.items()}
     assert networks["tcmr"] == TcmrConfig()
     assert networks["vibe"] == VibeConfig()
+    assert networks["hpof"] == HpofConfig()
     for name, config in train.PRESETS.items():
         assert config.video.size == ("small" if name.endswith("light") else "full")
 
@@ -61,6 +62,7 @@ def test_train_ends_with_a_network_losses_and_scores(flowhmr, network):
         (("config:tcmr-light", "--config.network.frames", "56"), "got 56 frames of video of 31"),
         (("config:vibe", "--config.video.splits", "stills"), "expected some with video"),
         (("config:tcmr", "--config.network.frames", "2"), "expected at least 3"),
+        (("config:hpof", "--config.network.blocks", "0"), "expected 1 or more"),
         (("config:tcmr-light", "--config.start", "none.safetensors"), "got no such file"),
     ],
 )  # fmt: skip

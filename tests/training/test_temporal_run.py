@@ -16,6 +16,7 @@ from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
 from flowhmr.losses import SupervisedWeights
 from flowhmr.networks import (
     FramewiseConfig,
+    HpofConfig,
     TcmrConfig,
     TemporalConfig,
     TemporalHmr,
@@ -135,6 +136,27 @@ def test_it_learns_one_batch(tmp_path):
     assert all(last[name] < first[name] for name in ("keypoints", "joints", "pose"))
 
 
+def test_what_a_network_holds_stays_as_it_is(tmp_path):
+    """HPOF's regressor, which neither gradients nor weight decay nor the average may move."""
+    config = replace(SHORT, optimiser=replace(SHORT.optimiser, weight_decay=0.1))
+    hpof = HpofConfig(frames=3, blocks=1, width=8)
+
+    class Longer(Clips):
+        def __getitem__(self, number: int) -> FeatureClip:
+            parts = [super(Longer, self).__getitem__(3 * number + k) for k in range(3)]
+            joined = torch.cat([p.features for p in parts], 1)
+            rows = torch.arange(11) % FRAMES
+            labels = map_tensors(parts[0].labels, lambda t: t[:, rows])
+            return FeatureClip(joined[:, :11], labels, SIZE)
+
+    start, into = built(hpof), Run(tmp_path, config, {})
+    end = train_temporal(config, start, open_body(), Longer(), into, CPU)
+    for name, value in start.state_dict().items():
+        if name.startswith("head."):
+            assert torch.equal(value, end.state_dict()[name]), name
+    assert not torch.equal(start.state_dict()["readout.weight"], end.state_dict()["readout.weight"])
+
+
 def test_each_output_is_held_to_the_frame_that_it_is_of():
     """The truth about other frames of the clip changes nothing."""
     clip, body = Clips()[0], open_body()
@@ -229,7 +251,11 @@ def test_presets_are_the_papers_and_light_ones():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [SMALL, VibeConfig(FRAMES, 8), FramewiseConfig(FRAMES)], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [SMALL, VibeConfig(FRAMES, 8), HpofConfig(3, blocks=1, width=8), FramewiseConfig(FRAMES)],
+    ids=str,
+)
 def test_a_run_from_its_config_alone(tmp_path, kind):
     """On clips of the benchmark; the network is read back with the one it began with."""
     start = tmp_path / "start.safetensors"

@@ -1,9 +1,9 @@
-"""Train a network over the static features of video (TCMR, VIBE) on synthetic clips, and score it.
+"""Train a network over the features of video (TCMR, VIBE, HPOF) on synthetic clips, and score it.
 
-`config:tcmr` and `config:vibe` are the papers', for a GPU; `config:tcmr-light` and the other light
-ones train on a CPU. Flags of any of them come after its name. The single-frame network that gives
-the features is `--config.start`, the shipped one by default; it stays as it is, and the file that
-is written holds both.
+`config:tcmr`, `config:vibe` and `config:hpof` are the papers', for a GPU; `config:tcmr-light` and
+the other light ones train on a CPU. Flags of any of them come after its name. The single-frame
+network that gives the features is `--config.start`, the shipped one by default; it stays as it is,
+and the file that is written holds both.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from flowhmr.body import open_body
 from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.data import MotionSetConfig, motion_sequences
 from flowhmr.evaluation import Report, compare_markdown
-from flowhmr.networks import FramewiseConfig, TcmrConfig, VibeConfig, load_temporal
+from flowhmr.networks import FramewiseConfig, HpofConfig, TcmrConfig, VibeConfig, load_temporal
 from flowhmr.training import (
     LIGHT_HIDDEN,
     TemporalTrainingConfig,
@@ -33,6 +33,8 @@ PRESETS: dict[str, TemporalTrainingConfig] = {
     "tcmr-light": light_temporal(TcmrConfig(hidden=LIGHT_HIDDEN)),
     "vibe": TemporalTrainingConfig(VibeConfig()),
     "vibe-light": light_temporal(VibeConfig(hidden=LIGHT_HIDDEN)),
+    "hpof": TemporalTrainingConfig(HpofConfig()),
+    "hpof-light": light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN)),
     "framewise-light": light_temporal(FramewiseConfig()),
 }
 
@@ -41,6 +43,8 @@ ABOUT = {
     "tcmr-light": "TCMR with small GRUs on small images, for a CPU.",
     "vibe": "VIBE's encoder (--config.network.direction forward: that of its code).",
     "vibe-light": "The same with small GRUs on small images, for a CPU.",
+    "hpof": "HPOF as in its paper (--config.network.smoother gru, transformer), for a GPU.",
+    "hpof-light": "HPOF with two blocks of few channels on small images, for a CPU.",
     "framewise-light": "The control: no temporal part, the regressor alone learns.",
 }
 

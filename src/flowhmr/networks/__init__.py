@@ -6,6 +6,7 @@ from flowhmr.networks.backbone import Backbone, BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr, ContextNet, context_vectors
 from flowhmr.networks.filters import average_filter
 from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
+from flowhmr.networks.hpof import Hpof, HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
 from flowhmr.networks.tcmr import Tcmr, TcmrConfig
@@ -52,6 +53,8 @@ __all__ = [
     "Hmr",
     "HmrConfig",
     "HmrOutput",
+    "Hpof",
+    "HpofConfig",
     "Lift",
     "LiftConfig",
     "MeanParams",

@@ -6,6 +6,7 @@ with the network whose features it was trained on (`TemporalHmr`).
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -44,7 +45,11 @@ class BodyHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "*b f"]) -> Estimate:
         """Bodies and cameras."""
-        return bodies_of(regress(self.regressor, features, self.start, self.rounds), self.body_id)
+        return bodies_of(self.numbers(features), self.body_id)
+
+    def numbers(self, features: Float[Tensor, "*b f"]) -> Float[Tensor, "*b p"]:
+        """What the regressor says, before it is made bodies: pose in 6D, betas, camera."""
+        return regress(self.regressor, features, self.start, self.rounds)
 
 
 class TemporalNetwork(nn.Module):
@@ -66,6 +71,10 @@ class TemporalNetwork(nn.Module):
     def sequence(self, features: Float[Tensor, "t f"]) -> Estimate:
         """Bodies ``[t]`` of a whole video of any length, one frame or more, in order."""
         raise NotImplementedError
+
+    def held(self) -> Iterable[nn.Parameter]:
+        """Weights that training leaves as they are; none by default."""
+        return ()
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from torch import Tensor
 from flowhmr.networks.backbone import BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
+from flowhmr.networks.hpof import HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig
 from flowhmr.networks.tcmr import TcmrConfig
@@ -26,7 +27,7 @@ LIFT_FORMAT = "flowhmr-lift-1"
 MOTION_FORMAT = "flowhmr-motion-1"
 TEMPORAL_FORMAT = "flowhmr-temporal-1"
 FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT, MOTION_FORMAT, TEMPORAL_FORMAT)
-TEMPORAL = {c.__name__: c for c in (TcmrConfig, VibeConfig, FramewiseConfig)}
+TEMPORAL = {c.__name__: c for c in (TcmrConfig, VibeConfig, HpofConfig, FramewiseConfig)}
 """Networks over features, by the name that their files have for them."""
 
 Network = Hmr | ContextHmr | Lift | MotionHmr | TemporalHmr

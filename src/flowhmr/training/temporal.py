@@ -1,4 +1,4 @@
-"""Training of networks over the static features of a video: TCMR, VIBE, and what is like them.
+"""Training of networks over the static features of a video: TCMR, VIBE, HPOF, and their like.
 
 The single-frame network that gives the features stays as it is.
 """
@@ -34,6 +34,7 @@ from flowhmr.networks import (
     BASELINE,
     FramewiseConfig,
     Hmr,
+    HpofConfig,
     TcmrConfig,
     TemporalHmr,
     TemporalNetwork,
@@ -51,7 +52,7 @@ from flowhmr.training.state import LoopState
 
 Progress = Callable[[int, int], None]
 LIGHT_HIDDEN = 256
-"""Units of a light run's GRUs."""
+"""Units of a light run's GRUs, channels of its convolutions."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class TemporalLoopConfig(LoopConfig):
 class TemporalTrainingConfig:
     """Everything that defines a run. TCMR as in its paper is the default."""
 
-    network: TcmrConfig | VibeConfig | FramewiseConfig = field(default_factory=TcmrConfig)
+    network: TcmrConfig | VibeConfig | HpofConfig | FramewiseConfig = field(
+        default_factory=TcmrConfig
+    )
     """Architecture."""
     start: str = ""
     """File of the single-frame network that gives the features and the first regressor; '': the
@@ -95,7 +98,7 @@ class TemporalTrainingConfig:
 
 
 def light_temporal(
-    network: TcmrConfig | VibeConfig | FramewiseConfig,
+    network: TcmrConfig | VibeConfig | HpofConfig | FramewiseConfig,
 ) -> TemporalTrainingConfig:
     """A run on small images that takes minutes on one CPU core, once the features are there.
 
@@ -103,7 +106,7 @@ def light_temporal(
     fewer steps at a higher rate that falls to zero, and the average of the weights.
 
     Args:
-        network: architecture; give GRUs of `LIGHT_HIDDEN` units.
+        network: architecture; give `LIGHT_HIDDEN` units or channels.
     """
     return TemporalTrainingConfig(
         network=network,
@@ -237,7 +240,7 @@ def train_temporal(
     if config.threads:
         torch.set_num_threads(config.threads)
     body = body.to(device)
-    state = LoopState(config, network, device)
+    state = LoopState(config, network, device, lambda copied: copied.held())
     start = run.resume(state)
     drawn = batches(clips, start, config)
     for step in run.progress(start, config.steps):
