@@ -15,10 +15,14 @@ from flowhmr.cameras import crop_from_box
 from flowhmr.data import (
     FeatureBatches,
     FeatureConfig,
+    Link,
+    PairConfig,
     StoredFeatures,
     frame_crops,
 )
 from flowhmr.data.labels import labels_in_crop
+from flowhmr.flow import FlowPair
+from flowhmr.geometry import pick
 from flowhmr.records import Labels, Sequence
 
 SIZE = 20
@@ -185,3 +189,46 @@ def test_what_cannot_be_learned_from_is_said(store):
         store(Counted(), [])
     with pytest.raises(ValueError, match="-1 occluded copies"):
         FeatureConfig(occluded=-1)
+
+
+class Numbered:
+    """Flow that says which frame of which sequence it is of."""
+
+    def __init__(self, gap: int = 1) -> None:
+        self.config = PairConfig(gap=gap)
+
+    def link(self, sequence: Sequence, start: int, size_px: int) -> Link:
+        flow = torch.full((size_px, size_px, 2), 100.0 * int(sequence.name[1:]) + start)
+        valid = torch.ones(size_px, size_px, dtype=torch.bool)
+        window = pick(crop_from_box(sequence.boxes_px[start : start + 1], size_px), 0)
+        return Link(start + 1, window, FlowPair(flow, flow, valid, valid))
+
+
+def test_clips_have_the_flow_of_a_pair_that_they_are_about(store):
+    videos = [sequence(9), sequence(6, 1)]
+    made = store(Counted(), videos, config=FeatureConfig(occluded=0))
+    plain = FeatureBatches(made, 7, (4, 0), 6, 0, 30)
+    batches = FeatureBatches(made, 7, (4, 0), 6, 0, 30, Numbered(), 8)
+    found = set()
+    for number in range(30):
+        clip = batches[number]
+        assert torch.equal(clip.features, plain[number].features), "the same clips as without"
+        link = clip.link
+        assert link is not None
+        assert link.flow.forward.shape == (6, 8, 8, 2)
+        for k, first in enumerate(link.first.tolist()):
+            which, row = divmod(int(link.flow.forward[k, 0, 0, 0]), 100)
+            for frame, at in ((first, row), (first + 1, row + 1)):
+                assert torch.equal(clip.features[k, frame], made.tables[which][0, at])
+            crops = crop_from_box(videos[which].boxes_px[row : row + 2], SIZE)
+            assert_close(link.crops.centre_px[k], crops.centre_px)
+            assert link.crops.size_px == SIZE
+            found.add((which, row, first))
+    assert {(which, row) for which, row, _ in found} == {
+        *((0, row) for row in range(8)), *((1, row) for row in range(5))
+    }  # fmt: skip
+    assert {first for *_, first in found} == {4, 5}
+    with pytest.raises(ValueError, match="flow between frames 2 apart"):
+        FeatureBatches(made, 7, (4, 0), 6, 0, 30, Numbered(gap=2), 8)
+    with pytest.raises(ValueError, match=r"clips about 1 of their frames; .* two frames"):
+        FeatureBatches(made, 7, (3, 3), 6, 0, 30, Numbered(), 8)

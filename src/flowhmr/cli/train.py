@@ -24,6 +24,7 @@ from flowhmr.training import (
     pretrain_temporal,
     score_temporal,
     stored_features,
+    with_hpof_losses,
 )
 
 HELD_OUT = MotionSetConfig(("test",))
@@ -33,8 +34,8 @@ PRESETS: dict[str, TemporalTrainingConfig] = {
     "tcmr-light": light_temporal(TcmrConfig(hidden=LIGHT_HIDDEN)),
     "vibe": TemporalTrainingConfig(VibeConfig()),
     "vibe-light": light_temporal(VibeConfig(hidden=LIGHT_HIDDEN)),
-    "hpof": TemporalTrainingConfig(HpofConfig()),
-    "hpof-light": light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN)),
+    "hpof": with_hpof_losses(TemporalTrainingConfig(HpofConfig())),
+    "hpof-light": with_hpof_losses(light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN))),
     "framewise-light": light_temporal(FramewiseConfig()),
 }
 

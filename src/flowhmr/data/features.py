@@ -6,7 +6,7 @@ they would take most of a run. So occluders, too, stand in copies that are made 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,9 @@ from flowhmr.cameras import crop_from_box
 from flowhmr.data.augment import occlude, piece_of, recolour
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.links import sequence_key
-from flowhmr.data.sequences import frame_crops
+from flowhmr.data.sequences import PairSource, frame_crops
 from flowhmr.geometry import collate, pick
-from flowhmr.records import FeatureClip, Labels, Sequence
+from flowhmr.records import FeatureClip, FeatureLink, Labels, Sequence
 from flowhmr.synth import write_whole
 
 FORMAT = 1
@@ -161,9 +161,13 @@ class FeatureBatches(torch.utils.data.Dataset):
         batch: clips per batch.
         seed: of the run.
         count: how many batches there are.
+        links: gives the flow between neighbours; each clip then has that of one pair of frames
+            that are neither before nor after what it is about (``beyond``).
+        link_px: width and height of the window in which flow is asked for.
 
     Raises:
-        ValueError: a sequence without labels, or none that is long enough.
+        ValueError: a sequence without labels, or none that is long enough; flow between other
+            frames than neighbours, or for clips that are about one frame.
     """
 
     def __init__(
@@ -174,6 +178,8 @@ class FeatureBatches(torch.utils.data.Dataset):
         batch: int,
         seed: int,
         count: int,
+        links: PairSource | None = None,
+        link_px: int = 0,
     ):
         for sequence, labels in zip(store.sequences, store.labels):
             if labels is None:
@@ -182,6 +188,13 @@ class FeatureBatches(torch.utils.data.Dataset):
                 )
         before, after = beyond
         self.store, self.frames = store, frames
+        self.links, self.link_px, self._firsts = links, link_px, range(before, frames - 1 - after)
+        if links is not None and (links.config.gap != 1 or not self._firsts):
+            raise ValueError(
+                f"clips of features: got flow between frames {links.config.gap} apart for clips "
+                f"about {frames - before - after} of their frames; expected neighbours, and two "
+                "frames at least"
+            )
         self.batch, self.seed, self.count = batch, seed, count
         self._starts = [
             (number, start)
@@ -206,5 +219,18 @@ class FeatureBatches(torch.utils.data.Dataset):
             which, start = self._starts[int(rng.integers(len(self._starts)))]
             rows = torch.arange(start, start + self.frames)
             rows = rows.clamp(0, len(self.store.sequences[which]) - 1)
-            drawn.append(self.store.clip(which, int(rng.integers(self.store.copies)), rows))
+            clip = self.store.clip(which, int(rng.integers(self.store.copies)), rows)
+            if self.links is not None:
+                first = self._firsts[int(rng.integers(len(self._firsts)))]
+                link = self._link(self.links, which, first, int(rows[first]))
+                clip = replace(clip, link=link)
+            drawn.append(clip)
         return collate(drawn)
+
+    def _link(self, links: PairSource, which: int, first: int, row: int) -> FeatureLink:
+        """From frame ``row`` of a sequence, which is number ``first`` of the clip, to the next."""
+        sequence, store = self.store.sequences[which], self.store
+        link = links.link(sequence, row, self.link_px)
+        boxes_px = sequence.boxes_px[[row, row + 1]]
+        crops = crop_from_box(boxes_px, store.size_px, store.config.margin)
+        return FeatureLink(torch.tensor(first), crops, link.window, link.flow)

@@ -1,6 +1,17 @@
 """Losses: pure functions with one value per sample, and the objectives that weigh them."""
 
 from flowhmr.losses.anchor import AnchorTerms, AnchorWeights, anchor_terms
+from flowhmr.losses.clips import (
+    AccelerationTerms,
+    AccelerationWeights,
+    DiscriminatorTerms,
+    DiscriminatorWeights,
+    RealismTerms,
+    RealismWeights,
+    acceleration_terms,
+    discriminator_terms,
+    realism_terms,
+)
 from flowhmr.losses.flow import FlowLossConfig, FlowTerms, FlowWeights, flow_terms
 from flowhmr.losses.keypoints import (
     KeypointLossConfig,
@@ -44,10 +55,14 @@ from flowhmr.losses.texture import (
 from flowhmr.losses.tracks import TrackTerms, TrackWeights, track_terms
 
 __all__ = [
+    "AccelerationTerms",
+    "AccelerationWeights",
     "AdversaryTerms",
     "AdversaryWeights",
     "AnchorTerms",
     "AnchorWeights",
+    "DiscriminatorTerms",
+    "DiscriminatorWeights",
     "FlowLossConfig",
     "FlowTerms",
     "FlowWeights",
@@ -62,6 +77,8 @@ __all__ = [
     "RasterFlowConfig",
     "RasterFlowTerms",
     "RasterFlowWeights",
+    "RealismTerms",
+    "RealismWeights",
     "SupervisedTerms",
     "SupervisedWeights",
     "TextureLossConfig",
@@ -69,9 +86,11 @@ __all__ = [
     "TextureWeights",
     "TrackTerms",
     "TrackWeights",
+    "acceleration_terms",
     "adversary_terms",
     "anchor_terms",
     "both_heads",
+    "discriminator_terms",
     "flow_terms",
     "gradient_colours",
     "heatmap_loss",
@@ -80,6 +99,7 @@ __all__ = [
     "keypoint_terms",
     "motion_terms",
     "raster_flow_terms",
+    "realism_terms",
     "supervised_terms",
     "surface_loss",
     "texture_terms",

@@ -8,6 +8,7 @@ from flowhmr.networks.filters import average_filter
 from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
 from flowhmr.networks.hpof import Hpof, HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
+from flowhmr.networks.motion_discriminator import MotionDiscriminator, MotionDiscriminatorConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
 from flowhmr.networks.tcmr import Tcmr, TcmrConfig
 from flowhmr.networks.temporal import (
@@ -58,6 +59,8 @@ __all__ = [
     "Lift",
     "LiftConfig",
     "MeanParams",
+    "MotionDiscriminator",
+    "MotionDiscriminatorConfig",
     "MotionHmr",
     "MotionHmrConfig",
     "MotionOutput",

@@ -2,7 +2,7 @@
 
 from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
-from flowhmr.records.features import FeatureClip
+from flowhmr.records.features import FeatureClip, FeatureLink
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
 from flowhmr.records.motion_input import MotionClip, MotionInput, along_frames
 from flowhmr.records.track_input import FEET, TrackClip, TrackInput, TrackLabels
@@ -13,6 +13,7 @@ __all__ = [
     "Clip",
     "Estimate",
     "FeatureClip",
+    "FeatureLink",
     "Labels",
     "Lifted",
     "MotionClip",

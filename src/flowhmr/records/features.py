@@ -2,10 +2,26 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from flowhmr.cameras import Crop
+from flowhmr.flow import FlowPair
 from flowhmr.records.clip import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureLink:
+    """The flow between two neighbouring frames of each clip; any leading axes."""
+
+    first: Int[Tensor, "*b"]
+    """Which frame of the clip is the first of the two."""
+    crops: Crop
+    """The crops ``[*b 2]`` that their features are of."""
+    window: Crop
+    """The window in which the flow was seen, the same for both."""
+    flow: FlowPair
+    """Pixels of the window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,3 +37,5 @@ class FeatureClip:
     """The truth ``[*b t]`` in pixels of the crops, without surface maps; None where unknown."""
     size_px: int
     """Width and height of the crops."""
+    link: FeatureLink | None = None
+    """One pair of frames with the flow between them, for losses that want it."""

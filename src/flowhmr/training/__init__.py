@@ -43,8 +43,10 @@ from flowhmr.training.temporal import (
     pretrain_temporal,
     score_temporal,
     stored_features,
+    temporal_links,
     train_temporal,
     weights_key,
+    with_hpof_losses,
 )
 from flowhmr.training.video import estimate_video, surface_weights, video_terms
 
@@ -97,10 +99,12 @@ __all__ = [
     "stored_features",
     "surface_of",
     "surface_weights",
+    "temporal_links",
     "train",
     "train_lift",
     "train_motion",
     "train_temporal",
     "video_terms",
     "weights_key",
+    "with_hpof_losses",
 ]

@@ -5,7 +5,7 @@ The single-frame network that gives the features stays as it is.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,20 +13,35 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from flowhmr.body import BodyModel, open_body
+from flowhmr.cameras import between_crops, project_weak
 from flowhmr.data import (
     FeatureBatches,
     FeatureConfig,
     FeatureSource,
     MotionSetConfig,
+    PairConfig,
     StoredFeatures,
+    StoredLinks,
     motion_sequences,
 )
 from flowhmr.evaluation import ClipScore, score_bodies
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import (
+    AccelerationWeights,
+    DiscriminatorWeights,
+    Objective,
     PredictedMaps,
+    RasterFlowConfig,
+    RasterFlowTerms,
+    RasterFlowWeights,
+    RealismWeights,
     SupervisedTerms,
     SupervisedWeights,
+    acceleration_terms,
+    discriminator_terms,
+    gradient_colours,
+    raster_flow_terms,
+    realism_terms,
     supervised_terms,
     weigh,
 )
@@ -35,6 +50,8 @@ from flowhmr.networks import (
     FramewiseConfig,
     Hmr,
     HpofConfig,
+    MotionDiscriminator,
+    MotionDiscriminatorConfig,
     TcmrConfig,
     TemporalHmr,
     TemporalNetwork,
@@ -44,15 +61,16 @@ from flowhmr.networks import (
     load_hmr,
     save_network,
 )
-from flowhmr.records import FeatureClip, Sequence, TrackLabels
+from flowhmr.records import FeatureClip, Labels, Sequence, TrackLabels
 from flowhmr.training.config import LoopConfig, OptimiserConfig
 from flowhmr.training.loop import batches
+from flowhmr.training.refine import flow_source
 from flowhmr.training.run import Run, provenance
 from flowhmr.training.state import LoopState
 
 Progress = Callable[[int, int], None]
 LIGHT_HIDDEN = 256
-"""Units of a light run's GRUs, channels of its convolutions."""
+"""Units of a light run's GRUs, its discriminator's too; channels of its convolutions."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,17 @@ class TemporalLoopConfig(LoopConfig):
     weights: SupervisedWeights = field(default_factory=SupervisedWeights)
     """Of the losses; the defaults are TCMR's and VIBE's too (2D 300, 3D 300, pose 60, shape .06)
     with HMR's guard on the camera."""
+    acceleration: AccelerationWeights = field(default_factory=AccelerationWeights)
+    """Of joints; for networks that say consecutive frames, as are the next."""
+    realism: RealismWeights = field(default_factory=RealismWeights)
+    """Of a motion discriminator, which learns beside the network at the same rate, from the true
+    motions of the same clips."""
+    discriminator: MotionDiscriminatorConfig = field(default_factory=MotionDiscriminatorConfig)
+    """Its architecture."""
+    raster: RasterFlowWeights = field(default_factory=lambda: RasterFlowWeights(0.0))
+    """Of the raster flow loss, on one pair of neighbouring frames of each clip."""
+    raster_loss: RasterFlowConfig = field(default_factory=RasterFlowConfig)
+    """How bodies are compared with flow."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,12 @@ class TemporalTrainingConfig:
     """Of which crops."""
     video: MotionSetConfig = field(default_factory=lambda: MotionSetConfig(size="full"))
     """Clips with labels."""
+    flow: str = "dis"
+    """Flow estimator, where the raster flow loss has a weight."""
+    flow_px: int = 224
+    """Width and height of the window in which flow is estimated."""
+    raster_px: int = 224
+    """Width and height of the window in which bodies are drawn, and to which flow is brought."""
     train: TemporalLoopConfig = field(
         default_factory=lambda: TemporalLoopConfig(
             steps=30_000, batch=32, optimiser=OptimiserConfig(5e-5, decay=10_000), workers=2
@@ -111,13 +146,31 @@ def light_temporal(
     return TemporalTrainingConfig(
         network=network,
         video=MotionSetConfig(),
+        flow_px=128,
+        raster_px=64,
         train=TemporalLoopConfig(
             steps=1_500,
             batch=32,
             optimiser=OptimiserConfig(5e-4, warmup=50, decay=1_000, clip_norm=1.0, average=0.99),
             workers=0,
+            discriminator=MotionDiscriminatorConfig(LIGHT_HIDDEN),
         ),
     )
+
+
+def with_hpof_losses(config: TemporalTrainingConfig) -> TemporalTrainingConfig:
+    """A run with the losses that HPOF adds to HMR's, with the paper's weights (3.4).
+
+    Its .0004 of the raster flow loss is taken to weigh a sum over the pixels and channels of a crop
+    of 224 px, which is 60 times their mean.
+    """
+    train = replace(
+        config.train,
+        acceleration=AccelerationWeights(60.0),
+        realism=RealismWeights(0.5),
+        raster=RasterFlowWeights(60.0),
+    )
+    return replace(config, train=train)
 
 
 def pretrain_temporal(
@@ -147,7 +200,12 @@ def pretrain_temporal(
     torch.manual_seed(loop.seed)
     both = TemporalHmr(hmr, config.network)
     frames, beyond = both.temporal.frames, both.temporal.beyond
-    clips = FeatureBatches(store, frames, beyond, loop.batch, loop.seed, loop.steps)
+    links = None
+    if loop.raster.raster_flow:
+        links = temporal_links(config, sequences, cache, on_progress)
+    clips = FeatureBatches(
+        store, frames, beyond, loop.batch, loop.seed, loop.steps, links, config.raster_px
+    )
     run = Run(folder, loop, config, type(config.network).__name__.removesuffix("Config"))
     both.temporal = train_temporal(loop, both.temporal, body, clips, run, device)
     path = folder / "network.safetensors"
@@ -190,6 +248,32 @@ def stored_features(
         sequences,
         hmr.size_px,
         cache / "features",
+        on_progress=told,
+    )
+
+
+def temporal_links(
+    config: TemporalTrainingConfig,
+    sequences: list[Sequence],
+    cache: Path,
+    on_progress: Callable[[str], Progress] | None = None,
+) -> StoredLinks:
+    """The flow between neighbouring frames of a run's videos, estimated on first use.
+
+    Args:
+        config: the run.
+        sequences: the videos.
+        cache: where flow is kept.
+        on_progress: as in `pretrain_temporal`.
+    """
+    told = None if on_progress is None else on_progress("estimating flow")
+    pairs = PairConfig(gap=1, margin=config.features.margin, flow_px=config.flow_px)
+    return StoredLinks(
+        flow_source(pairs, config.flow, None),
+        config.flow,
+        sequences,
+        config.raster_px,
+        cache / "links",
         on_progress=told,
     )
 
@@ -240,19 +324,132 @@ def train_temporal(
     if config.threads:
         torch.set_num_threads(config.threads)
     body = body.to(device)
-    state = LoopState(config, network, device, lambda copied: copied.held())
+    torch.manual_seed(config.seed)
+    trained = network
+    if config.realism.realism:
+        trained = Trainee(network, config.discriminator.build())
+    state = LoopState(config, trained, device, lambda copied: _parts(copied)[0].held())
+    learner, discriminator = _parts(state.network)
     start = run.resume(state)
     drawn = batches(clips, start, config)
     for step in run.progress(start, config.steps):
         state.begin_step(step)
         clip = to_device(next(drawn), device)
         with state.autocast():
-            output = state.network(clip.features)
-        terms = temporal_terms(output, clip, body)
-        objective = weigh(terms, config.weights)
-        state.update(objective.total)
-        run.log(step, {"total": float(objective.total.detach()), **objective.logged}, state)
-    return state.result()
+            output = learner(clip.features)
+        objectives = temporal_objectives(output, clip, body, config)
+        if discriminator is not None:
+            objectives += adversarial_objectives(output, clip, discriminator, config.realism)
+        total = torch.stack([objective.total for objective in objectives]).sum()
+        state.update(total)
+        facts = {k: v for objective in objectives for k, v in objective.logged.items()}
+        run.log(step, {"total": float(total.detach()), **facts}, state)
+    return _parts(state.result())[0]
+
+
+class Trainee(nn.Module):
+    """What a run with a motion discriminator trains."""
+
+    def __init__(self, network: TemporalNetwork, discriminator: MotionDiscriminator):
+        super().__init__()
+        self.network, self.discriminator = network, discriminator
+
+
+def _parts(
+    trained: TemporalNetwork | Trainee,
+) -> tuple[TemporalNetwork, MotionDiscriminator | None]:
+    if isinstance(trained, Trainee):
+        return trained.network, trained.discriminator
+    return trained, None
+
+
+def temporal_objectives(
+    output: TemporalOutput, clip: FeatureClip, body: BodyModel, config: TemporalLoopConfig
+) -> list[Objective]:
+    """What labels say of a network's bodies.
+
+    Raises:
+        ValueError: clips without labels, or a weight on consecutive frames for a network that
+            does not say such.
+    """
+    objectives = [weigh(temporal_terms(output, clip, body), config.weights)]
+    if config.acceleration.acceleration:
+        labels = _consecutive_labels(output, clip)
+        joints_m = body.joints(output.estimate.params)
+        terms = acceleration_terms(joints_m, labels.joints_m)
+        objectives.append(weigh(terms, config.acceleration))
+    if config.raster.raster_flow:
+        raster = raster_terms(output, clip, body, config.raster_loss)
+        objectives.append(weigh(raster, config.raster))
+    return objectives
+
+
+def raster_terms(
+    output: TemporalOutput, clip: FeatureClip, body: BodyModel, config: RasterFlowConfig
+) -> RasterFlowTerms:
+    """The raster flow loss of each clip's pair of frames, drawn in the flow's window.
+
+    Raises:
+        ValueError: clips without flow, or a network that does not say consecutive frames.
+    """
+    if clip.link is None:
+        raise ValueError("raster flow: got clips without flow; expected batches with links")
+    begin = _begin(output)
+    link, pairs = clip.link, torch.stack([clip.link.first, clip.link.first + 1], 1) - begin
+    rows = torch.arange(len(pairs), device=pairs.device)[:, None]
+    # Both frames of all pairs in a row; then side by side again.
+    found = map_tensors(output.estimate, lambda t: t[rows, pairs].flatten(0, 1).float())
+    verts_px = project_weak(body.mesh(found.params).verts, found.camera, clip.size_px)
+    window = map_tensors(link.window, lambda t: t[:, None])
+    seen_px = between_crops(verts_px.unflatten(0, (-1, 2)), link.crops, window)
+    colours = gradient_colours(body.v_template)
+    return raster_flow_terms(seen_px[:, 0], seen_px[:, 1], body.faces, colours, link.flow, config)
+
+
+def adversarial_objectives(
+    output: TemporalOutput,
+    clip: FeatureClip,
+    discriminator: MotionDiscriminator,
+    weights: RealismWeights,
+) -> list[Objective]:
+    """The network's objective and the discriminator's; neither has a gradient to the other.
+
+    Args:
+        output: of the network.
+        clip: what it was asked; its labels are the true motion.
+        discriminator: on the same device.
+        weights: of the network's.
+
+    Raises:
+        ValueError: as `temporal_objectives`.
+    """
+    true = _consecutive_labels(output, clip).params.rotmats
+    made = output.estimate.params.rotmats
+    # What a score depends on is settled when it is computed.
+    discriminator.requires_grad_(False)
+    fooled = realism_terms(discriminator(made))
+    discriminator.requires_grad_(True)
+    learnt = discriminator_terms(discriminator(true), discriminator(made.detach()))
+    return [weigh(fooled, weights), weigh(learnt, DiscriminatorWeights())]
+
+
+def _consecutive_labels(output: TemporalOutput, clip: FeatureClip) -> Labels:
+    """The truth ``[b n]`` about the frames of a network that says one after the other."""
+    begin = _begin(output)
+    if clip.labels is None:
+        raise ValueError("got clips without labels; expected some to learn from")
+    return map_tensors(clip.labels, lambda t: t[:, begin : begin + len(output.frames)])
+
+
+def _begin(output: TemporalOutput) -> int:
+    """The first of the consecutive frames of a network's bodies."""
+    frames = output.frames
+    if frames != tuple(range(frames[0], frames[0] + len(frames))):
+        raise ValueError(
+            f"got bodies of the frames {frames} of a clip; expected consecutive ones; set the "
+            "weights of acceleration, realism and raster flow to 0 for this network"
+        )
+    return frames[0]
 
 
 def temporal_terms(output: TemporalOutput, clip: FeatureClip, body: BodyModel) -> SupervisedTerms:
