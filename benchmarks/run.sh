@@ -13,7 +13,7 @@ if [ ! -e "$VENV/.ready-$key" ]; then
         -r benchmarks/requirements.txt
     touch "$VENV/.ready-$key"
 fi
-for name in raster raster_gradient lbs flow flow_loss synth; do
+for name in raster raster_gradient lbs flow flow_loss temporal synth; do
     echo "== benchmarks/$name.py"
     "$VENV/bin/python" "benchmarks/$name.py" --json "benchmarks/results/$name.json"
 done

@@ -22,6 +22,7 @@ from flowhmr.experiments import (
     TrainMotion,
     TrainTemporal,
     capture,
+    hpof,
     in_order,
     motion,
     of4hmr,
@@ -78,7 +79,7 @@ def test_names_can_be_folders_and_are_not_those_of_tables():
 
 
 def test_papers_share_no_names():
-    papers = (of4hmr, motion, temporal, capture)
+    papers = (of4hmr, motion, temporal, hpof, capture)
     assert len(RUNS) == sum(len(paper.RUNS) for paper in papers)
     assert list(TABLES) == [name for paper in papers for name in paper.TABLES]
     assert list(PAPERS) == [paper.name for paper in PAPERS.values()]

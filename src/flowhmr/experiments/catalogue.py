@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flowhmr.experiments import capture, motion, of4hmr, temporal
+from flowhmr.experiments import capture, hpof, motion, of4hmr, temporal
 from flowhmr.experiments.lab import Task
 from flowhmr.experiments.recipes import CROP_PX
 from flowhmr.experiments.tables import Table
@@ -46,6 +46,18 @@ TCMR = Paper(
     about=temporal.ABOUT,
     tables=tuple(temporal.TABLES.values()),
 )
-PAPERS: dict[str, Paper] = {p.name: p for p in (OF4HMR, MOTION_HMR, TCMR, CAPTURE)}
+HPOF = Paper(
+    name="hpof",
+    title="Poses smoothed from the past, with flow (HPOF)",
+    about=hpof.ABOUT,
+    tables=tuple(hpof.TABLES.values()),
+)
+PAPERS: dict[str, Paper] = {p.name: p for p in (OF4HMR, MOTION_HMR, TCMR, HPOF, CAPTURE)}
 TABLES: dict[str, Table] = {t.name: t for paper in PAPERS.values() for t in paper.tables}
-RUNS: dict[str, Task] = {**of4hmr.RUNS, **motion.RUNS, **temporal.RUNS, **capture.RUNS}
+RUNS: dict[str, Task] = {
+    **of4hmr.RUNS,
+    **motion.RUNS,
+    **temporal.RUNS,
+    **hpof.RUNS,
+    **capture.RUNS,
+}

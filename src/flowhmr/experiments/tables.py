@@ -13,6 +13,7 @@ from flowhmr.experiments.lab import Lab, read_scores
 SHOWN = {
     "pa_mpjpe": "PA-MPJPE (mm)",
     "mpjpe": "MPJPE (mm)",
+    "pve": "PVE (mm)",
     "accel_error": "accel. error (mm/frame²)",
     "keypoints_px": "2D joints (px of 224)",
     "slide_mm": "feet slide (mm/frame)",

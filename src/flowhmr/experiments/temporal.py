@@ -24,6 +24,7 @@ from flowhmr.training import (
     pretrain_temporal,
     score_temporal,
     stored_features,
+    temporal_links,
 )
 
 
@@ -51,7 +52,7 @@ class TrainTemporal:
         return _scores(lab, folder, self.scored)
 
     def _prepare(self, lab: Lab) -> None:
-        """Clips and features: of several runs at once one makes them, the others wait."""
+        """Clips, features, flow: of several runs at once one makes them, the others wait."""
         with lab.alone("features"):
             sequences = motion_sequences(self.config.video, lab.cache, _told(lab)("drawing clips"))
             stored_features(
@@ -62,6 +63,9 @@ class TrainTemporal:
                 lab.device,
                 _told(lab),
             )
+        if self.config.train.raster.raster_flow:
+            with lab.alone("links"):
+                temporal_links(self.config, sequences, lab.cache, _told(lab))
 
 
 @dataclass(frozen=True)
