@@ -6,6 +6,7 @@ with the network whose features it was trained on (`TemporalHmr`).
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -52,7 +53,7 @@ class BodyHead(nn.Module):
         return regress(self.regressor, features, self.start, self.rounds)
 
 
-class TemporalNetwork(nn.Module):
+class TemporalNetwork(nn.Module, ABC):
     """From the features of consecutive frames of one person to bodies.
 
     Attributes:
@@ -64,13 +65,13 @@ class TemporalNetwork(nn.Module):
     frames: int
     beyond: tuple[int, int]
 
+    @abstractmethod
     def forward(self, features: Float[Tensor, "b t f"]) -> TemporalOutput:
         """Bodies of clips of `frames`, for training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sequence(self, features: Float[Tensor, "t f"]) -> Estimate:
         """Bodies ``[t]`` of a whole video of any length, one frame or more, in order."""
-        raise NotImplementedError
 
     def held(self) -> Iterable[nn.Parameter]:
         """Weights that training leaves as they are; none by default."""
