@@ -196,6 +196,9 @@ def test_the_truth_scores_zero_and_only_plain_frames_are_scored(tmp_path):
     store = stored_features(HMR, FeatureConfig(), [of], tmp_path, CPU)
 
     class Truth(TemporalNetwork):
+        def forward(self, features: torch.Tensor) -> TemporalOutput:
+            raise AssertionError("to score is not to train")
+
         def sequence(self, features: torch.Tensor) -> Estimate:
             asked.append(features)
             assert store.labels[0] is not None
