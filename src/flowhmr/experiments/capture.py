@@ -104,7 +104,7 @@ class RefineTracks:
                 self.drawn,
                 lab.cache,
                 workers=1,
-                on_progress=lambda done, total: lab.on_progress("drawing tracks", done, total),
+                on_progress=lab.told("drawing tracks"),
             )
         found = tuple(islice(cases(store, self.detector, self.corrected), self.kept))
         per_track: dict[str, list[float]] = {m: [] for m in (*METRICS, SLIDE)}

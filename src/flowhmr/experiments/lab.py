@@ -137,6 +137,10 @@ class Lab:
         found = self._links[key]
         return found.windows(pairs.frames, pairs.context)
 
+    def told(self, what: str) -> Callable[[int, int], None]:
+        """What is told (ready, in all) of one preparation."""
+        return lambda done, total: self.on_progress(what, done, total)
+
     def alone(self, what: str) -> FileLock:
         """Of several processes one makes what is missing, the others wait and find it."""
         self.cache.mkdir(parents=True, exist_ok=True)

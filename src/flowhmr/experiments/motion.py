@@ -4,7 +4,6 @@ Test video stands in for the real domain: other people, clothes, motions and sce
 keypoint detector than the exact one of training. Runs are light ones (`light_training`).
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class TrainMotion:
     def run(self, lab: Lab, folder: Path, seed: int) -> Results:
         """Train and score: frames with enough in view, means over people."""
         config = replace(self.config, train=replace(self.config.train, seed=seed))
-        told = _told(lab)
+        told = lab.told
         if not (folder / NETWORK).exists():
             self._prepare(lab, config.video)
             if config.train.dann.adversary:
@@ -78,17 +77,13 @@ class TrainMotion:
         self, lab: Lab, videos: MotionSetConfig, detector: DetectorModel | None = None
     ) -> MotionVideo:
         """Clips and flow: of several runs at once one makes them, the others wait."""
-        told, size_px = _told(lab), self.config.network.hmr.backbone.size_px
+        told, size_px = lab.told, self.config.network.hmr.backbone.size_px
         lab.cache.mkdir(parents=True, exist_ok=True)
         with FileLock(lab.cache / ".motion.lock"):
             sequences = motion_sequences(videos, lab.cache, told("drawing clips"))
             if detector is not None:
                 sequences = with_detector(sequences, detector)
             return motion_video(self.config, sequences, size_px, lab.cache, told)
-
-
-def _told(lab: Lab) -> Callable[[str], Callable[[int, int], None]]:
-    return lambda what: lambda done, total: lab.on_progress(what, done, total)
 
 
 LIGHT = light_training()

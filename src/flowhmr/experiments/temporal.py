@@ -4,7 +4,6 @@ All rows learn from one set of features, those of the shipped single-frame netwo
 it is. Runs are light ones (`light_temporal`).
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,25 +46,25 @@ class TrainTemporal:
         config = replace(self.config, train=replace(self.config.train, seed=seed))
         if not (folder / NETWORK).exists():
             self._prepare(lab)
-            pretrain_temporal(config, folder, lab.cache, lab.device, _told(lab))
+            pretrain_temporal(config, folder, lab.cache, lab.device, lab.told)
             (folder / CHECKPOINT).unlink(missing_ok=True)
         return _scores(lab, folder, self.scored)
 
     def _prepare(self, lab: Lab) -> None:
         """Clips, features, flow: of several runs at once one makes them, the others wait."""
         with lab.alone("features"):
-            sequences = motion_sequences(self.config.video, lab.cache, _told(lab)("drawing clips"))
+            sequences = motion_sequences(self.config.video, lab.cache, lab.told("drawing clips"))
             stored_features(
                 first_network(self.config),
                 self.config.features,
                 sequences,
                 lab.cache,
                 lab.device,
-                _told(lab),
+                lab.told,
             )
         if self.config.train.raster.raster_flow:
             with lab.alone("links"):
-                temporal_links(self.config, sequences, lab.cache, _told(lab))
+                temporal_links(self.config, sequences, lab.cache, lab.told)
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,6 @@ class FilterTemporal:
         return _scores(lab, lab.folder(self.start, seed), self.scored, self.reach)
 
 
-def _told(lab: Lab) -> Callable[[str], Callable[[int, int], None]]:
-    return lambda what: lambda done, total: lab.on_progress(what, done, total)
-
-
 def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 0) -> Results:
     """Of the network in a run's folder, on the clips as they are."""
     both = load_temporal(folder / NETWORK)
@@ -102,7 +97,7 @@ def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 
         videos = lab.video(split)
         with lab.alone("features"):
             store = stored_features(
-                both.hmr, FeatureConfig(occluded=0), videos, lab.cache, lab.device, _told(lab)
+                both.hmr, FeatureConfig(occluded=0), videos, lab.cache, lab.device, lab.told
             )
         rows = score_temporal(both.temporal, store, lab.body, lab.device, reach)
         per_clip = {m: [float(getattr(row, m)) for row in rows] for m in METRICS}
