@@ -203,6 +203,10 @@ class Numbered:
         window = pick(crop_from_box(sequence.boxes_px[start : start + 1], size_px), 0)
         return Link(start + 1, window, FlowPair(flow, flow, valid, valid))
 
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        starts = range(max(len(sequence) - self.config.gap, 0))
+        return [self.link(sequence, start, size_px) for start in starts]
+
 
 def test_clips_have_the_flow_of_a_pair_that_they_are_about(store):
     videos = [sequence(9), sequence(6, 1)]

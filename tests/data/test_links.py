@@ -41,6 +41,10 @@ class Counted:
         self.asked.append((sequence.name, start, size_px))
         return self._source.link(sequence, start, size_px)
 
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        starts = range(max(len(sequence) - self.config.gap, 0))
+        return [self.link(sequence, start, size_px) for start in starts]
+
     def _flow(self, frame1: np.ndarray, frame2: np.ndarray) -> FlowPair:
         seen = torch.from_numpy(np.stack([frame1, frame2])[..., :2] / 10.0).float()
         valid = seen[..., 0] < 15
@@ -133,10 +137,11 @@ def changed_images(video: Sequence) -> Sequence:
         ({"size_px": SIZE + 1}, sequence(4), PAIRS),
         ({}, sequence(4), replace(PAIRS, gap=1)),
         ({}, sequence(4), replace(PAIRS, reach=0.5)),
+        ({}, sequence(4), replace(PAIRS, hop=1)),
         ({}, sequence(4), replace(PAIRS, margin=1.3)),
         ({}, sequence(4), replace(PAIRS, flow_px=40)),
     ],
-    ids=["images", "boxes", "estimator", "size", "gap", "reach", "margin", "flow_px"],
+    ids=["images", "boxes", "estimator", "size", "gap", "reach", "hop", "margin", "flow_px"],
 )
 def test_what_flow_depends_on_is_estimated_anew(store, tmp_path, change, video, config):
     store([sequence(4)])

@@ -67,6 +67,10 @@ class Sliding:
         valid = torch.ones(size_px, size_px, dtype=torch.bool)
         return Link(start + 1, window, FlowPair(flow, -flow, valid, valid))
 
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        starts = range(max(len(sequence) - self.config.gap, 0))
+        return [self.link(sequence, start, size_px) for start in starts]
+
 
 class Ramp(Sliding):
     """The flow to the right is a tenth of the pixel's own x in the image."""

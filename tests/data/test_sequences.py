@@ -203,6 +203,46 @@ def test_flow_is_estimated_no_coarser_than_the_crop(clip, flow_px, seen_px):
     assert flow_of(pair).forward.shape == (1, SIZE, SIZE, 2)
 
 
+@pytest.mark.parametrize("hop", [1, 2])
+def test_flow_is_carried_further_than_it_can_be_estimated(hop):
+    # 20 px in a window of 72.
+    far, video = PairConfig(gap=5, hop=hop, flow_px=144), sliding((4.0, 0.0), frames=7)
+    link = FlowSource(far, DIS).link(video, 1, SIZE)
+    assert link.end == 6
+    inner = (slice(8, -8), slice(2, -18))
+    moved_px = link.flow.forward[inner][..., 0].median()
+    assert float(moved_px) == pytest.approx(20 * SIZE / 72, abs=0.1)
+    assert link.flow.forward_valid[inner].float().mean() > 0.85
+    direct = FlowSource(replace(far, hop=0), DIS).link(video, 1, SIZE)
+    assert direct.flow.forward_valid[inner].float().mean() < 0.2
+
+
+def test_the_links_of_a_sequence_are_each_of_them_with_every_hop_estimated_once(clip):
+    asked = []
+
+    def counted(frame1: np.ndarray, frame2: np.ndarray) -> FlowPair:
+        asked.append((frame1.tobytes(), frame2.tobytes()))
+        return DIS(frame1, frame2)
+
+    source = FlowSource(PairConfig(gap=3, hop=1, flow_px=SIZE), counted)
+    links = source.links(clip, SIZE)
+    assert len(asked) == len(set(asked)) == len(clip) - 1
+    assert [link.end for link in links] == [3, 4]
+    for start, link in enumerate(links):
+        again = source.link(clip, start, SIZE)
+        assert torch.equal(link.flow.forward, again.flow.forward)
+        assert torch.equal(link.flow.backward_valid, again.flow.backward_valid)
+        assert torch.equal(link.window.centre_px, again.window.centre_px)
+    direct = FlowSource(PairConfig(gap=3, flow_px=SIZE), DIS)
+    assert [link.end for link in direct.links(clip, SIZE)] == [3, 4]
+    assert direct.links(clip, SIZE * 2)[1].window.size_px == SIZE * 2
+
+
+def test_carried_flow_goes_the_whole_gap():
+    with pytest.raises(ValueError, match=r"got a hop of 1 and a reach of 0.1; expected one of"):
+        PairConfig(gap=6, reach=0.1, hop=1)
+
+
 def test_a_batch_follows_from_seed_and_number(clip):
     def same(a: Clip, b: Clip) -> bool:
         return torch.equal(a.frames, b.frames) and torch.equal(a.crop.centre_px, b.crop.centre_px)
@@ -379,7 +419,7 @@ def test_only_windows_that_end_within_their_sequence_are_drawn():
         batches([numbered(4)], config)
 
 
-@pytest.mark.parametrize("changed", [{"gap": 0}, {"frames": 1}, {"context": -1}])
+@pytest.mark.parametrize("changed", [{"gap": 0}, {"frames": 1}, {"context": -1}, {"hop": -1}])
 def test_pairs_that_are_none_are_refused(changed):
     (name,) = changed
     with pytest.raises(ValueError, match=rf"pairs, {name}: got -?\d; expected \d or more"):

@@ -108,14 +108,18 @@ class StoredLinks:
         flow = row["flow"].float()
         return Link(int(row["end"]), window, FlowPair(flow[0], flow[1], valid[0], valid[1]))
 
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        """`link` from each frame."""
+        starts = range(max(len(sequence) - self.config.gap, 0))
+        return [self.link(sequence, start, size_px) for start in starts]
+
     def _table(self, key: str, sequence: Sequence) -> dict[str, Tensor]:
         path = self._folder / f"{key}.safetensors"
         try:
             return load_file(path)
         except (FileNotFoundError, SafetensorError):
             pass
-        starts = range(max(len(sequence) - self.config.gap, 0))
-        rows = [_packed(self._source.link(sequence, s, self.size_px)) for s in starts]
+        rows = [_packed(link) for link in self._source.links(sequence, self.size_px)]
         table = {k: torch.stack([row[k] for row in rows]) for k in rows[0]} if rows else {}
         write_whole(path, lambda temporary: save_file(table, temporary))
         return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from flowhmr.body import COCO_17
 from flowhmr.cameras import Crop, crop_from_box, square_box, warp_image
 from flowhmr.data.labels import labels_in_crop
-from flowhmr.flow import FlowPair, resize_pair
+from flowhmr.flow import FlowPair, carry_pair, resize_pair
 from flowhmr.geometry import collate, pick
 from flowhmr.records import Before, Clip, Sequence
 
@@ -41,6 +42,9 @@ class PairConfig:
     reach: float = 0.0
     """Where things move fast, bring the two frames of a pair closer together, so that they move
     by about this share of the window's width at most: beyond a tenth, flow is lost. 0: never."""
+    hop: int = 0
+    """Carry flow to the second frame in steps of so many (`flowhmr.flow.carry_pair`), then
+    without ``reach``. 0: estimate it directly."""
     margin: float = 1.2
     """Side of a crop over the longest side of the person's box (flow: of the two boxes)."""
     flow_px: int = 256
@@ -52,11 +56,17 @@ class PairConfig:
     """Frames before each of them to cut as well, for networks with temporal context."""
 
     def __post_init__(self) -> None:
-        for name, least in (("gap", 1), ("frames", 2), ("context", 0)):
+        for name, least in (("gap", 1), ("frames", 2), ("context", 0), ("hop", 0)):
             if getattr(self, name) < least:
                 raise ValueError(
                     f"pairs, {name}: got {getattr(self, name)}; expected {least} or more"
                 )
+
+        if self.hop and self.reach:
+            raise ValueError(
+                f"pairs: got a hop of {self.hop} and a reach of {self.reach:g}; expected one of "
+                "them to be 0: carried flow goes the whole gap"
+            )
 
     @property
     def span(self) -> int:
@@ -91,6 +101,10 @@ class PairSource(Protocol):
 
     def link(self, sequence: Sequence, start: int, size_px: int) -> Link:
         """From frame ``start`` to the one that it is compared with, seen in ``size_px``."""
+        ...
+
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        """From each frame that has another ``gap`` after it."""
         ...
 
 
@@ -281,6 +295,8 @@ class FlowSource:
     def link(self, sequence: Sequence, start: int, size_px: int) -> Link:
         """From ``start`` to the frame ``gap`` after it, or nearer where things move fast."""
         gap = self.config.gap
+        if self.config.hop:
+            return self._carried(sequence, start, size_px, self._flow)
         if gap > 1 and self.config.reach:
             near = self._flow(sequence, start, 1, size_px)
             # Of a limb in the window, not of the window; but not of a few lost pixels.
@@ -290,6 +306,27 @@ class FlowSource:
             if gap == 1:
                 return near
         return self._flow(sequence, start, gap, size_px)
+
+    def links(self, sequence: Sequence, size_px: int) -> list[Link]:
+        """`link` from each frame, each hop estimated once."""
+        starts = range(max(len(sequence) - self.config.gap, 0))
+        if self.config.hop:
+            flow = cache(self._flow)
+            return [self._carried(sequence, start, size_px, flow) for start in starts]
+        return [self.link(sequence, start, size_px) for start in starts]
+
+    def _carried(
+        self,
+        sequence: Sequence,
+        start: int,
+        size_px: int,
+        flow: Callable[[Sequence, int, int, int], Link],
+    ) -> Link:
+        end, hop = start + self.config.gap, self.config.hop
+        rows = range(start, end, hop)
+        hops = [flow(sequence, row, min(hop, end - row), size_px) for row in rows]
+        window = self._window(sequence.boxes_px[[start, end]], size_px)
+        return Link(end, window, carry_pair([(h.window, h.flow) for h in hops], window))
 
     def _flow(self, sequence: Sequence, start: int, gap: int, size_px: int) -> Link:
         """The window that holds the person in both frames, and the flow in it."""

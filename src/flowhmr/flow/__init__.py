@@ -5,6 +5,7 @@ the pixel centre p in frame 1 is at ``p + flow[p]`` in frame 2.
 """
 
 from flowhmr.flow.cache import CacheSize, FlowCache
+from flowhmr.flow.carry import CARRIED, carry_pair
 from flowhmr.flow.choose import flow_estimator
 from flowhmr.flow.consistency import Consistency, consistency_masks
 from flowhmr.flow.degraded import (
@@ -33,6 +34,7 @@ from flowhmr.flow.maps import (
 from flowhmr.flow.raft import RaftFlow
 
 __all__ = [
+    "CARRIED",
     "BlurredFlow",
     "CacheSize",
     "Consistency",
@@ -46,6 +48,7 @@ __all__ = [
     "RaftFlow",
     "ScaledFlow",
     "WrongFlow",
+    "carry_pair",
     "consistency_masks",
     "estimate_pair",
     "flow_estimator",
