@@ -7,6 +7,7 @@ from flowhmr.experiments.detected import DetectorNoise
 from flowhmr.experiments.lab import Task
 from flowhmr.experiments.recipes import (
     AUGMENT,
+    CARRIED_PAIRS,
     CROP_PX,
     FAR_PAIRS,
     KEYPOINTS,
@@ -294,6 +295,10 @@ SEQUENCE = Table(
 ABLATIONS: dict[str, tuple[str, Refine]] = {
     "ours": ("of-10", refine(10)),
     "ours, neighbours": ("gap1-10", refine(10, pairs=NEIGHBOURS)),
+    "ours, flow carried over 8 frames": ("carried-8-10", refine(10, pairs=CARRIED_PAIRS)),
+    "ours, flow carried over 16 frames": (
+        "carried-16-10", refine(10, pairs=replace(CARRIED_PAIRS, gap=16)),
+    ),
     "ours, squared residual": (
         "squared-10",
         refine(10, replace(OURS_LOOP, flow_loss=replace(OURS_FLOW, residual="squared"))),
@@ -357,7 +362,15 @@ PARTS = Table(
         Row("control", "10 %", "control-10"),
         *(Row(line, "10 %", name) for line, (name, _) in ABLATIONS.items()),
     ),
-    minutes=30,
+    minutes=40,
+    claims=(
+        Claim(
+            "flow carried over 8 frames is better than estimated flow", (("carried-8-10", "of-10"),)
+        ),
+        Claim("also in MPJPE", (("carried-8-10", "of-10"),), "mpjpe"),
+        Claim("pairs far apart are better than neighbours", (("of-10", "gap1-10"),)),
+        Claim("our recipe is better than the paper's", (("of-10", "paper-10"),)),
+    ),
 )
 
 DEGRADED = {

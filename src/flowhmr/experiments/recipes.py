@@ -54,6 +54,8 @@ FAR_PAIRS = replace(REFINE.pairs, flow_px=128)
 """As far apart as flow holds. The small images have no more to give than 128 px."""
 NEIGHBOURS = PairConfig(gap=1, flow_px=128)
 """The paper's pairs."""
+CARRIED_PAIRS = PairConfig(gap=8, hop=1, flow_px=128)
+"""Further apart than flow can be estimated."""
 OURS_LOOP = replace(
     REFINE.train,
     steps=200,
