@@ -24,7 +24,11 @@ from flowhmr.training import (
     train_temporal,
     with_hpof_losses,
 )
-from flowhmr.training.temporal import adversarial_objectives, raster_terms, temporal_objectives
+from flowhmr.training.temporal_losses import (
+    adversarial_objectives,
+    raster_terms,
+    temporal_objectives,
+)
 
 BATCH, SIZE, WINDOW = 2, 48, 40
 HMR = network()

@@ -43,7 +43,7 @@ from flowhmr.training import (
     train_temporal,
     weights_key,
 )
-from flowhmr.training.temporal import temporal_terms
+from flowhmr.training.temporal_losses import temporal_terms
 
 BATCH, FRAMES, SIZE = 3, 5, 48
 SMALL = TcmrConfig(frames=FRAMES, hidden=8)

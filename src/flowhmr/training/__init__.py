@@ -35,7 +35,6 @@ from flowhmr.training.sequence import (
 from flowhmr.training.state import CheckpointError
 from flowhmr.training.temporal import (
     LIGHT_HIDDEN,
-    TemporalLoopConfig,
     TemporalTrainingConfig,
     feature_source,
     first_network,
@@ -48,6 +47,7 @@ from flowhmr.training.temporal import (
     weights_key,
     with_hpof_losses,
 )
+from flowhmr.training.temporal_losses import TemporalLoopConfig
 from flowhmr.training.video import estimate_video, surface_weights, video_terms
 
 __all__ = [
