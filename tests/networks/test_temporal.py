@@ -1,6 +1,7 @@
 """Networks over features: what each frame is told, what is supervised, windows, files."""
 
 import json
+import math
 import struct
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
 from flowhmr.networks import (
     BackboneConfig,
+    ContextFeaturesConfig,
     Framewise,
     FramewiseConfig,
     Hmr,
@@ -29,6 +31,7 @@ from flowhmr.networks import (
     load_estimator,
     load_network,
     load_temporal,
+    one_euro_filter,
     read_card,
     save_network,
     windows_around,
@@ -44,6 +47,7 @@ CONFIGS = (
     replace(SMALL, frames=7, layers=1, supervised="none"),
     VibeConfig(8, 12),
     VibeConfig(8, 12, direction="forward", residual=False),
+    ContextFeaturesConfig(8, 3),
     FramewiseConfig(8),
 )
 
@@ -279,7 +283,7 @@ def test_control_and_baseline_start_from_the_single_frame_network(hmr):
     assert isinstance(built(VibeConfig(8, 12), hmr), Vibe)
 
 
-# --- the average filter
+# --- filters
 
 
 def turning(rate: Tensor, frames: int, hmr: Hmr) -> Estimate:
@@ -314,3 +318,39 @@ def test_the_filter_is_the_mean_of_turns_about_one_axis(hmr):
     around = torch.cat([angles[:1], angles, angles[-1:]]).unfold(0, 3, 1).mean(-1)
     expected = rotmat_from_axis_angle(around[:, None, None] * axis.expand(1, 24, 3))
     assert_close(calm.params.rotmats, expected, atol=1e-5, rtol=0)
+
+
+def test_the_one_euro_filter_is_the_published_one_about_one_axis(hmr):
+    """Angles about one axis, against the filter of numbers as Casiez et al. write it."""
+    angles = torch.tensor([0.0, 0.3, -0.2, 0.5, 0.1, 0.4, 0.9, 1.4])
+    axis = torch.tensor([0.0, 1.0, 0.0])
+    rotmats = rotmat_from_axis_angle(angles[:, None, None] * axis.expand(1, 24, 3))
+    found = built(FramewiseConfig(), hmr).sequence(clip(hmr, 8))
+    found = replace(found, params=replace(found.params, rotmats=rotmats))
+    fps, cutoff_hz, slope = 25.0, 1.5, 0.4
+
+    def share(hz: float) -> float:
+        return 1 / (1 + fps / (2 * math.pi * hz))
+
+    said, speed = [0.0], 0.0
+    for angle in angles[1:].tolist():
+        speed += share(2.0) * ((angle - said[-1]) * fps - speed)
+        said.append(said[-1] + share(cutoff_hz + slope * abs(speed)) * (angle - said[-1]))
+    calm = one_euro_filter(found, cutoff_hz, slope, 2.0, fps)
+    expected = rotmat_from_axis_angle(torch.tensor(said)[:, None, None] * axis.expand(1, 24, 3))
+    assert_close(calm.params.rotmats, expected, atol=1e-5, rtol=0)
+
+
+def test_the_one_euro_filter_looks_at_no_later_frame_and_lets_all_through_if_told_to(hmr):
+    shaken = built(FramewiseConfig(), hmr).sequence(clip(hmr, 12))
+    calm = one_euro_filter(shaken)
+    first = one_euro_filter(map_tensors(shaken, lambda t: t[:5]))
+    same(first, map_tensors(calm, lambda t: t[:5]))
+    open_wide = one_euro_filter(shaken, cutoff_hz=1e8)
+    assert_close(open_wide.params.rotmats, shaken.params.rotmats, atol=1e-3, rtol=0)
+    still = map_tensors(shaken, lambda t: t[:1].expand_as(t))
+    assert_close(one_euro_filter(still).params.rotmats, still.params.rotmats, atol=1e-4, rtol=0)
+    assert calm.camera is shaken.camera
+    for wrong in ({"cutoff_hz": 0.0}, {"slope": -1.0}, {"fps": 0.0}):
+        with pytest.raises(ValueError, match=r"one-euro filter: got .* expected numbers above 0"):
+            one_euro_filter(shaken, **wrong)

@@ -4,17 +4,20 @@ from flowhmr.networks.adversary import Adversary, reverse_gradient
 from flowhmr.networks.architectures import ARCHITECTURES, architecture
 from flowhmr.networks.backbone import Backbone, BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr, ContextNet, context_vectors
-from flowhmr.networks.filters import average_filter
+from flowhmr.networks.context_features import ContextFeatures, ContextFeaturesConfig
+from flowhmr.networks.filters import average_filter, one_euro_filter
 from flowhmr.networks.hmr import Encoding, Film, Hmr, HmrConfig, HmrOutput, MeanParams
 from flowhmr.networks.hpof import Hpof, HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_discriminator import MotionDiscriminator, MotionDiscriminatorConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
+from flowhmr.networks.smoothnet import SmoothNet, SmoothNetConfig
 from flowhmr.networks.tcmr import Tcmr, TcmrConfig
 from flowhmr.networks.temporal import (
     BodyHead,
     Framewise,
     FramewiseConfig,
+    OverBodies,
     TemporalConfig,
     TemporalHmr,
     TemporalNetwork,
@@ -45,6 +48,8 @@ __all__ = [
     "BackboneConfig",
     "BodyHead",
     "ContextConfig",
+    "ContextFeatures",
+    "ContextFeaturesConfig",
     "ContextHmr",
     "ContextNet",
     "Encoding",
@@ -65,6 +70,9 @@ __all__ = [
     "MotionHmrConfig",
     "MotionOutput",
     "NetworkFileError",
+    "OverBodies",
+    "SmoothNet",
+    "SmoothNetConfig",
     "Tcmr",
     "TcmrConfig",
     "TemporalConfig",
@@ -82,6 +90,7 @@ __all__ = [
     "load_motion",
     "load_network",
     "load_temporal",
+    "one_euro_filter",
     "read_card",
     "reverse_gradient",
     "save_network",

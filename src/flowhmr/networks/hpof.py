@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from flowhmr.geometry import map_tensors
 from flowhmr.networks.hmr import JOINTS, Hmr, bodies_of
-from flowhmr.networks.temporal import BodyHead, TemporalNetwork, TemporalOutput
+from flowhmr.networks.temporal import OverBodies, TemporalOutput
 from flowhmr.records import Estimate
 
 PART = 256
@@ -68,7 +68,7 @@ class HpofConfig:
         return Hpof(self, hmr)
 
 
-class Hpof(TemporalNetwork):
+class Hpof(OverBodies):
     """Bodies of one person, each from its frame and those before it.
 
     The single-frame network's regressor, which gives the numbers, stays as it is: the paper trains
@@ -80,27 +80,15 @@ class Hpof(TemporalNetwork):
     """
 
     def __init__(self, config: HpofConfig, hmr: Hmr):
-        super().__init__()
+        super().__init__(hmr)
         self.config, past = config, config.window - 1
         self.frames, self.beyond = past + config.frames, (past, 0)
-        self.head = BodyHead(hmr)
-        numbers = len(self.head.start)
-        self.encoder = _encoder(config, numbers)
+        self.encoder = _encoder(config, len(self.head.start))
         self.said = [6 * JOINTS, 0 if config.pooled else hmr.num_betas, 3]
         self.readout = nn.Linear(config.width, sum(self.said))
         nn.init.xavier_uniform_(self.readout.weight, gain=0.01)
         nn.init.zeros_(self.readout.bias)
         self.parts = [6 * JOINTS, hmr.num_betas, 3]
-
-    def train(self, mode: bool = True) -> "Hpof":
-        """As of any module; the regressor is held, so its dropout stays off."""
-        super().train(mode)
-        self.head.eval()
-        return self
-
-    def held(self) -> Iterable[nn.Parameter]:
-        """The regressor's weights."""
-        return self.head.parameters()
 
     def forward(self, features: Float[Tensor, "b t f"]) -> TemporalOutput:
         """Bodies of all frames that have a whole window in the clip.
@@ -114,11 +102,11 @@ class Hpof(TemporalNetwork):
                 f"HPOF: got clips of {total} frames; expected more than the {past} before a body's "
                 "own; use sequence() for a short video"
             )
-        return TemporalOutput(self._bodies(self._numbers(features)), tuple(range(past, total)))
+        return TemporalOutput(self._bodies(self.numbers(features)), tuple(range(past, total)))
 
     def sequence(self, features: Float[Tensor, "t f"]) -> Estimate:
         """Bodies of a video, all frames at once."""
-        numbers = self._numbers(features)[None]
+        numbers = self.numbers(features)[None]
         before = numbers[:, :1].expand(-1, self.config.window - 1, -1)
         return map_tensors(self._bodies(torch.cat([before, numbers], 1)), lambda t: t[0])
 
@@ -137,16 +125,11 @@ class Hpof(TemporalNetwork):
         window: Tensor | None = None
         state: Tensor | None = None
         for feature in features:
-            numbers = self._numbers(feature)[None, None]
+            numbers = self.numbers(feature)[None, None]
             window = _pushed(window, numbers, self.config.window)
             seen = self._pooled(window)[:, -1:]
             code, state = self.encoder.step(seen, state)
             yield map_tensors(self._said(code, seen), lambda t: t[0, 0])
-
-    def _numbers(self, features: Float[Tensor, "*b f"]) -> Float[Tensor, "*b p"]:
-        """What the single-frame network says of each frame: pose, betas, camera."""
-        with torch.no_grad():
-            return self.head.numbers(features).float()
 
     def _bodies(self, numbers: Float[Tensor, "b t p"]) -> Estimate:
         """Bodies of all frames but the ``window - 1`` first."""

@@ -78,6 +78,33 @@ class TemporalNetwork(nn.Module, ABC):
         return ()
 
 
+class OverBodies(TemporalNetwork):
+    """A network over what the single-frame network says of each frame, whose regressor is held.
+
+    Args:
+        hmr: whose features it takes, and whose regressor it uses; copied.
+    """
+
+    def __init__(self, hmr: Hmr):
+        super().__init__()
+        self.head = BodyHead(hmr)
+
+    def train(self, mode: bool = True) -> "OverBodies":
+        """As of any module; the regressor is held, so its dropout stays off."""
+        super().train(mode)
+        self.head.eval()
+        return self
+
+    def held(self) -> Iterable[nn.Parameter]:
+        """The regressor's weights."""
+        return self.head.parameters()
+
+    def numbers(self, features: Float[Tensor, "*b f"]) -> Float[Tensor, "*b p"]:
+        """What the single-frame network says of each frame: pose in 6D, betas, camera."""
+        with torch.no_grad():
+            return self.head.numbers(features).float()
+
+
 @runtime_checkable
 class TemporalConfig(Protocol):
     """The frozen config of a network over features."""

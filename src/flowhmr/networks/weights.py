@@ -13,10 +13,12 @@ from torch import Tensor
 
 from flowhmr.networks.backbone import BackboneConfig
 from flowhmr.networks.context import ContextConfig, ContextHmr
+from flowhmr.networks.context_features import ContextFeaturesConfig
 from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 from flowhmr.networks.hpof import HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig
+from flowhmr.networks.smoothnet import SmoothNetConfig
 from flowhmr.networks.tcmr import TcmrConfig
 from flowhmr.networks.temporal import FramewiseConfig, TemporalHmr
 from flowhmr.networks.vibe import VibeConfig
@@ -27,7 +29,12 @@ LIFT_FORMAT = "flowhmr-lift-1"
 MOTION_FORMAT = "flowhmr-motion-1"
 TEMPORAL_FORMAT = "flowhmr-temporal-1"
 FORMATS = (FORMAT, CONTEXT_FORMAT, LIFT_FORMAT, MOTION_FORMAT, TEMPORAL_FORMAT)
-TEMPORAL = {c.__name__: c for c in (TcmrConfig, VibeConfig, HpofConfig, FramewiseConfig)}
+TEMPORAL = {
+    c.__name__: c
+    for c in (
+        TcmrConfig, VibeConfig, HpofConfig, SmoothNetConfig, ContextFeaturesConfig, FramewiseConfig
+    )
+}  # fmt: skip
 """Networks over features, by the name that their files have for them."""
 
 Network = Hmr | ContextHmr | Lift | MotionHmr | TemporalHmr
