@@ -13,9 +13,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from flowhmr.body import COCO_17, SMPL_24, open_body
-from flowhmr.capture import load_motion
+from flowhmr.capture import bodies_along, load_motion
 from flowhmr.cli import shared
-from flowhmr.cli.predict import predict
 from flowhmr.data import demo_clip, open_video, read_boxes
 from flowhmr.geometry import rotmat_from_axis_angle
 from flowhmr.networks import ContextConfig, ContextHmr, load_hmr, load_network, read_card
@@ -180,7 +179,7 @@ def test_context_does_not_reach_across_a_gap(network, clip, boxes):
             confidence=given.confidence[rows],
             keypoints_px=None if keypoints_px is None else keypoints_px[rows],
         )
-        found = predict(clip, [track], net, torch.device("cpu"))[given.person]
+        found = bodies_along(clip, [track], net, torch.device("cpu"))[given.person]
         assert found.frame_indices.tolist() == rows
         return found.estimate.params.rotmats
 

@@ -18,6 +18,7 @@ from flowhmr.capture.lifting import (
     lift_track,
     limb_flows,
 )
+from flowhmr.capture.pictured import bodies_along, pictured, standing
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.capture.results import (
     MEDIAPIPE_33,
@@ -47,6 +48,7 @@ __all__ = [
     "TrustConfig",
     "before_camera",
     "begun",
+    "bodies_along",
     "capture",
     "default_camera",
     "evidence_of",
@@ -55,12 +57,14 @@ __all__ = [
     "limb_flows",
     "load_motion",
     "matches",
+    "pictured",
     "placed",
     "read_results",
     "save_bvh",
     "save_glb",
     "save_json",
     "save_motion",
+    "standing",
     "starts_of",
     "to_open_body",
     "trusted",

@@ -16,6 +16,7 @@ from flowhmr.body import BodyModel
 from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture.ground import GroundMotion, GroundWatcher
 from flowhmr.capture.lifting import LiftedTrack, LimbFlow, corrected, default_camera, limb_flows
+from flowhmr.capture.pictured import pictured
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.capture.results import ResultFileError, read_results
 from flowhmr.capture.taken import Start, begun, starts_of, within
@@ -35,7 +36,7 @@ from flowhmr.data import (
 )
 from flowhmr.flow import flow_estimator
 from flowhmr.geometry import pick
-from flowhmr.networks import Lift
+from flowhmr.networks import ContextHmr, Hmr, Lift, TemporalHmr
 from flowhmr.records import PersonMotion, SceneMotion
 
 Progress = Callable[[str, int, int | None], None]
@@ -81,8 +82,11 @@ def capture(
     device: torch.device,
     on_progress: Progress | None = None,
     work: Path | None = None,
+    model: Hmr | ContextHmr | TemporalHmr | None = None,
 ) -> Captured:
     """The motion of the people in a video; reads it twice, keeps none of its images.
+
+    With ``model`` it is read once more, and each person's crops are kept.
 
     Args:
         source: a video, an image or a folder of images.
@@ -93,6 +97,8 @@ def capture(
         on_progress: told about each stage.
         work: folder for what was found in single frames, so that the same call goes on where it was
             stopped.
+        model: a network from crops to bodies, whose bodies the motion begins with in place of
+            those of ``network``.
 
     Raises:
         BoxError: nobody found, or people without keypoints.
@@ -107,6 +113,9 @@ def capture(
         camera = default_camera(size_px, config.focal_px)
         with _timed(seconds, "finding people"):
             starts = _starts(video, config, camera, body, device, say, work)
+        if model is not None:
+            with _timed(seconds, "model"):
+                starts = pictured(source, starts, model, camera, body, device)
         tracks = [start.track for start in starts]
         times_s: list[float] = []
 

@@ -42,7 +42,8 @@ class Start:
     """Where the picture is looked at: keypoints found in the video; in frames without them, those
     of ``motion`` as its camera sees them."""
     motion: PersonMotion | None = None
-    """Another tool's, in the frames of ``track``; None: the network's."""
+    """Another tool's, or that of a network of crops, in the frames of ``track``; None: that of the
+    network that lifts."""
     found: Bool[Tensor, "t"] | None = None
     """In which frames of ``track`` keypoints were found in the video; None: in all."""
 
@@ -78,9 +79,7 @@ def placed(track: ForeignTrack, camera: PerspectiveCamera, body: BodyModel) -> P
     # Where SMPL has the same joints: it turns about its pelvis, and that is not its origin.
     theirs_m = own_m - joints_m[:, 0] + own_m.new_tensor(SMPL_PELVIS_M)
     seen_px, px_per_m = _seen_by_tool(track, theirs_m)
-    depth_m = (camera.focal_px / px_per_m)[:, None]
-    sideways_m = (seen_px - camera.centre_px) / camera.focal_px * depth_m
-    where_m = torch.cat([sideways_m, depth_m], -1) - own_m
+    where_m = before_pinhole(own_m, seen_px, px_per_m, camera)
     ahead = (px_per_m > 0) & where_m.isfinite().all(-1)
     if not bool(ahead.any()):
         raise ResultFileError(
@@ -91,6 +90,25 @@ def placed(track: ForeignTrack, camera: PerspectiveCamera, body: BodyModel) -> P
         track.person, track.frame_indices, params, where_m, torch.ones(len(track))
     )
     return pick(motion, ahead)
+
+
+def before_pinhole(
+    own_m: Float[Tensor, "t 3"],
+    seen_px: Float[Tensor, "t 2"],
+    px_per_m: Float[Tensor, "t"],
+    camera: PerspectiveCamera,
+) -> Float[Tensor, "t 3"]:
+    """Translations that bring a point of each body to its place before a pinhole camera, metres.
+
+    Args:
+        own_m: the point in the body's own axes, turned as the camera's are.
+        seen_px: where it is seen in the image.
+        px_per_m: how large a metre is there.
+        camera: of the image.
+    """
+    depth_m = (camera.focal_px / px_per_m)[:, None]
+    sideways_m = (seen_px - camera.centre_px) / camera.focal_px * depth_m
+    return torch.cat([sideways_m, depth_m], -1) - own_m
 
 
 def _seen_by_tool(
@@ -288,7 +306,7 @@ def begun(
 ) -> LiftedTrack:
     """The motion that a person starts with, and which feet stand.
 
-    The network lifts what is seen. Where another tool has the motion, that is taken, and of the
+    The network lifts what is seen. Where somebody else has the motion, that is taken, and of the
     network's answer only the feet.
 
     Args:

@@ -21,7 +21,13 @@ from flowhmr.capture import (
     save_json,
     save_motion,
 )
-from flowhmr.cli.shared import console, device_of, lift_network, make_folder
+from flowhmr.cli.shared import (
+    console,
+    device_of,
+    estimator_and_body,
+    lift_network,
+    make_folder,
+)
 from flowhmr.data import open_video, write_video
 from flowhmr.records import PersonMotion, SceneMotion
 from flowhmr.synth import write_whole
@@ -37,6 +43,9 @@ class Arguments:
     init: Path | None = None
     """Result of another tool to refine and export (4D-Humans, VIBE, TCMR, PARE, WHAM, TRAM, ROMP,
     MediaPipe): the same as --config.init. See docs/other-tools.md."""
+    model: Path | None = None
+    """Network of crops to begin with, in place of the one that lifts: TCMR, VIBE, HPOF or another
+    that `flowhmr train` wrote, or one of single frames. See docs/temporal.md."""
     out: Path = Path("out/capture")
     """Folder for what is found."""
     config: CaptureConfig = field(default_factory=CaptureConfig)
@@ -57,10 +66,16 @@ def run(arguments: Arguments) -> None:
     network, body = lift_network(arguments.network), open_body()
     network = network.to(device).eval()
     config = replace(arguments.config, init=arguments.init or arguments.config.init)
+    if arguments.model and config.init:
+        raise ValueError(
+            f"got both --model {arguments.model} and --init {config.init}; expected one of them: "
+            "each says what the motion begins with; leave one out"
+        )
+    model = estimator_and_body(arguments.model)[0] if arguments.model else None
     work = make_folder(arguments.out / "work")
     try:
         with _Stages() as stages:
-            found = capture(arguments.source, config, network, body, device, stages, work)
+            found = capture(arguments.source, config, network, body, device, stages, work, model)
             written, seconds = _written(arguments, config, found, body, stages)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -102,7 +117,11 @@ def _written(
     parts = ReportParts(
         title=f"Motion of {arguments.source.name}",
         timelines=[line for person in scene.people for line in timelines(person, found, body)],
-        settings={"source": str(arguments.source), **asdict(config)},
+        settings={
+            "source": str(arguments.source),
+            "model": str(arguments.model or ""),
+            **asdict(config),
+        },
         timings=dict(seconds),
         video=overlay,
     )

@@ -14,11 +14,11 @@ from PIL import Image
 
 from flowhmr.body import BodyModel
 from flowhmr.cameras import Crop, warp_image
-from flowhmr.capture import CaptureConfig
+from flowhmr.capture import CaptureConfig, bodies_along
 from flowhmr.cli.capture import Arguments as CaptureArguments
 from flowhmr.cli.capture import run as run_capture
 from flowhmr.cli.evaluate import VideoScore, score_benchmark
-from flowhmr.cli.predict import overlay_frames, predict
+from flowhmr.cli.predict import overlay_frames
 from flowhmr.cli.shared import (
     StepProgress,
     console,
@@ -166,7 +166,7 @@ def _score(
     clip_path, boxes_path = demo_clip()
     with open_video(clip_path) as video:
         tracks = people_of(video, PeopleConfig(boxes=(boxes_path,)), device)
-    track = predict(clip_path, tracks, network, device)[tracks[0].person]
+    track = bodies_along(clip_path, tracks, network, device)[tracks[0].person]
     return _Side(name, report, VideoScore(name, longest.name, flow, jitter), track)
 
 

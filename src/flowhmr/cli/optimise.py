@@ -11,7 +11,8 @@ from torch import Tensor
 
 from flowhmr.body import H36M_14, BodyModel
 from flowhmr.cameras import Crop, crop_from_box
-from flowhmr.cli.predict import predict, save_tracks, write_overlay
+from flowhmr.capture import bodies_along
+from flowhmr.cli.predict import save_tracks, write_overlay
 from flowhmr.cli.shared import console, default_cache, device_of, make_folder, network_and_body
 from flowhmr.data import (
     FlowSource,
@@ -92,7 +93,7 @@ def run(arguments: Arguments) -> None:
     fitted, rows = {}, []
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("optimising", total=len(video) * config.steps)
-        for person, track in predict(path, tracks, network, device).items():
+        for person, track in bodies_along(path, tracks, network, device).items():
             own = [s for s in video if s.person == str(person)]
             fitted[person], motions = fit_track(
                 track, own, seen, body.to(device), flow, config, lambda: bar.advance(task)

@@ -11,16 +11,13 @@ import tyro
 from PIL import Image
 
 from flowhmr.body import SMPL_24, BodyModel
-from flowhmr.cameras import crop_from_box, warp_image
+from flowhmr.capture import bodies_along
 from flowhmr.cli.shared import console, device_of, estimator_and_body, make_folder
-from flowhmr.data import PeopleConfig, PersonTrack, VideoFrame, open_video, people_of, write_video
+from flowhmr.data import PeopleConfig, VideoFrame, open_video, people_of, write_video
 from flowhmr.geometry import axis_angle_from_rotmat, pick
-from flowhmr.networks import ContextHmr, Hmr, TemporalHmr
-from flowhmr.records import Clip, Track, gaps_in, join_estimates
-from flowhmr.training import estimator_of
+from flowhmr.records import Track
 from flowhmr.view import bodies_in_image, draw_body, draw_joints
 
-BATCH = 64
 COLOURS = ((90, 170, 250), (250, 150, 80), (120, 210, 120), (220, 120, 220), (240, 220, 90))
 
 
@@ -49,43 +46,10 @@ def run(arguments: Arguments) -> None:
     with open_video(arguments.source) as video:
         tracks = people_of(video, arguments.people, device)
     make_folder(arguments.out)
-    results = predict(arguments.source, tracks, network, device)
+    results = bodies_along(arguments.source, tracks, network, device)
     target = save_tracks(arguments.out / "bodies.npz", results, body)
     overlay = write_overlay(arguments.source, results, body, arguments.out, arguments.skeleton)
     console.print(f"bodies:  {target}\noverlay: {overlay}")
-
-
-def predict(
-    source: Path,
-    tracks: list[PersonTrack],
-    network: Hmr | ContextHmr | TemporalHmr,
-    device: torch.device,
-) -> dict[int, Track]:
-    """Bodies of each person, frame by frame; needs memory for crops only, not for the video."""
-    size_px = network.size_px
-    estimator = estimator_of(network, device, BATCH)
-    rows = {t.person: {int(f): i for i, f in enumerate(t.frame_indices)} for t in tracks}
-    crops = {t.person: crop_from_box(t.boxes_px, size_px) for t in tracks}
-    found: dict[int, list[tuple[int, float, torch.Tensor]]] = {t.person: [] for t in tracks}
-    with open_video(source) as video:
-        for frame in video:
-            for person, row in rows.items():
-                if frame.index in row:
-                    crop = pick(crops[person], row[frame.index])
-                    pixels = torch.from_numpy(warp_image(frame.image, crop).transpose(2, 0, 1))
-                    found[person].append((frame.index, frame.time_s, pixels.contiguous()))
-    results = {}
-    for person, seen in found.items():
-        if not seen:
-            continue
-        indices = torch.tensor([i for i, _, _ in seen])
-        crop = pick(crops[person], torch.tensor([rows[person][int(i)] for i in indices]))
-        clip = Clip(torch.stack([p for _, _, p in seen]), crop, labels=None, flow=None)
-        times_s = torch.tensor([t for _, t, _ in seen])
-        # A network that looks at several frames must not look across a gap.
-        estimate = join_estimates([estimator(pick(clip, rows)) for rows in gaps_in(indices)])
-        results[person] = Track(indices, times_s, crop, estimate)
-    return results
 
 
 def save_tracks(path: Path, tracks: dict[int, Track], body: BodyModel) -> Path:

@@ -58,12 +58,14 @@ class TemporalNetwork(nn.Module, ABC):
 
     Attributes:
         frames: length of the clips that it is trained on.
+        head: the regressor, first that of the single-frame network.
         beyond: how many frames its clips may reach past the first and past the last frame of a
             video; there the first and the last frame are repeated.
     """
 
     frames: int
     beyond: tuple[int, int]
+    head: BodyHead
 
     @abstractmethod
     def forward(self, features: Float[Tensor, "b t f"]) -> TemporalOutput:

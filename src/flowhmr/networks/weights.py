@@ -179,7 +179,7 @@ def load_estimator(path: Path) -> Hmr | ContextHmr | TemporalHmr:
     if isinstance(network, Lift):
         raise NetworkFileError(
             f"{path}: got a network of keypoint tracks; expected one of images; give it to "
-            "`flowhmr capture`, or read it with load_lift"
+            "`flowhmr capture --network`, or read it with load_lift"
         )
     if isinstance(network, MotionHmr):
         raise NetworkFileError(
@@ -212,9 +212,12 @@ def load_lift(path: Path) -> Lift:
     """
     network = _load(path)
     if not isinstance(network, Lift):
-        kind = "a Motion HMR" if isinstance(network, MotionHmr) else "a network of images"
+        motion = isinstance(network, MotionHmr)
+        kind = "a Motion HMR" if motion else "a network of images"
+        use = "" if motion else ", or give this one to `flowhmr capture --model`"
         raise NetworkFileError(
             f"{path}: got {kind}; expected one of keypoint tracks; train one with `flowhmr lift`"
+            f"{use}"
         )
     return network
 

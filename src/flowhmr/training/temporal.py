@@ -3,6 +3,7 @@
 The single-frame network that gives the features stays as it is.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -294,6 +295,7 @@ def train_temporal(
     if config.realism.realism:
         trained = Trainee(network, config.discriminator.build())
     state = LoopState(config, trained, device, lambda copied: _parts(copied)[0].held())
+    alone = copy.deepcopy(network.head).to(device).eval()
     learner, discriminator = _parts(state.network)
     start = run.resume(state)
     drawn = batches(clips, start, config)
@@ -302,7 +304,7 @@ def train_temporal(
         clip = to_device(next(drawn), device)
         with state.autocast():
             output = learner(clip.features)
-        objectives = temporal_objectives(output, clip, body, config)
+        objectives = temporal_objectives(output, clip, body, config, alone)
         if discriminator is not None:
             objectives += adversarial_objectives(output, clip, discriminator, config.realism)
         total = torch.stack([objective.total for objective in objectives]).sum()

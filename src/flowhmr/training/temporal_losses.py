@@ -1,6 +1,6 @@
 """The losses of networks over the static features of a video."""
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import torch
 
@@ -9,6 +9,7 @@ from flowhmr.cameras import between_crops, project_weak
 from flowhmr.geometry import map_tensors
 from flowhmr.losses import (
     AccelerationWeights,
+    AnchorWeights,
     DiscriminatorWeights,
     Objective,
     PredictedMaps,
@@ -19,6 +20,7 @@ from flowhmr.losses import (
     SupervisedTerms,
     SupervisedWeights,
     acceleration_terms,
+    anchor_terms,
     discriminator_terms,
     gradient_colours,
     raster_flow_terms,
@@ -26,7 +28,12 @@ from flowhmr.losses import (
     supervised_terms,
     weigh,
 )
-from flowhmr.networks import MotionDiscriminator, MotionDiscriminatorConfig, TemporalOutput
+from flowhmr.networks import (
+    BodyHead,
+    MotionDiscriminator,
+    MotionDiscriminatorConfig,
+    TemporalOutput,
+)
 from flowhmr.records import FeatureClip, Labels
 from flowhmr.training.config import LoopConfig
 
@@ -38,6 +45,9 @@ class TemporalLoopConfig(LoopConfig):
     weights: SupervisedWeights = field(default_factory=SupervisedWeights)
     """Of the losses; the defaults are TCMR's and VIBE's too (2D 300, 3D 300, pose 60, shape .06)
     with HMR's guard on the camera."""
+    anchor: AnchorWeights = field(default_factory=lambda: AnchorWeights(0.0, 0.0, 0.0))
+    """Pull of bodies to what the single-frame network says of the same features: not in the papers;
+    keeps a network over the features of few clips from learning their people by heart."""
     acceleration: AccelerationWeights = field(default_factory=AccelerationWeights)
     """Of joints; for networks that say consecutive frames, as are the next."""
     realism: RealismWeights = field(default_factory=RealismWeights)
@@ -52,15 +62,30 @@ class TemporalLoopConfig(LoopConfig):
 
 
 def temporal_objectives(
-    output: TemporalOutput, clip: FeatureClip, body: BodyModel, config: TemporalLoopConfig
+    output: TemporalOutput,
+    clip: FeatureClip,
+    body: BodyModel,
+    config: TemporalLoopConfig,
+    alone: BodyHead | None = None,
 ) -> list[Objective]:
-    """What labels say of a network's bodies.
+    """What labels, and the single-frame network, say of a network's bodies.
+
+    Args:
+        output: of the network.
+        clip: what it was asked.
+        body: the body that it estimates.
+        config: weights.
+        alone: the single-frame network's regressor, where the anchor has a weight.
 
     Raises:
         ValueError: clips without labels, or a weight on consecutive frames for a network that
             does not say such.
     """
     objectives = [weigh(temporal_terms(output, clip, body), config.weights)]
+    if alone is not None and any(astuple(config.anchor)):
+        with torch.no_grad():
+            held = alone(clip.features[:, list(output.frames)])
+        objectives.append(weigh(anchor_terms(output.estimate, held), config.anchor))
     if config.acceleration.acceleration:
         labels = _consecutive_labels(output, clip)
         joints_m = body.joints(output.estimate.params)
