@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowhmr.experiments import Lab, TrainTemporal, perform_all
-from flowhmr.experiments.hpof import FULL, LIGHT, PARTS, RUNS
+from flowhmr.experiments.hpof import FULL, LIGHT, RUNS, TABLES
 from flowhmr.experiments.lab import NETWORK, SCORES, differences, plain
 from flowhmr.networks import BASELINE, HpofConfig, MotionDiscriminatorConfig, load_hmr
 from flowhmr.training import with_hpof_losses
@@ -24,11 +24,14 @@ STEPS = (
     ("hpof-gru", FULL, {"network.smoother"}),
     ("hpof-gru-3", "hpof-gru", {"network.layers"}),
     ("hpof-transformer", FULL, {"network.smoother"}),
+    ("hpof-1-block", "hpof-discriminator", {"network.blocks"}),
+    ("hpof-3-blocks", "hpof-discriminator", {"network.blocks"}),
 )
 
 
 def test_every_run_is_shown():
-    assert {row.run for row in PARTS.rows} == {*RUNS, "shipped"}
+    shown = {row.run for table in TABLES.values() for row in table.rows}
+    assert shown == {*RUNS, "shipped"}
 
 
 @pytest.mark.parametrize(("one", "other", "changed"), STEPS)
@@ -48,8 +51,9 @@ def test_the_whole_has_the_papers_weights():
 def test_every_network_can_be_built():
     hmr = load_hmr(BASELINE)
     for task in TRAINED.values():
-        built = task.config.network.build(hmr)
-        assert built.frames == LIGHT.window - 1 + LIGHT.frames
+        network = task.config.network
+        built = network.build(hmr)
+        assert built.frames == network.window - 1 + LIGHT.frames
         # Windows may begin before the first frame: clips are as short as they are.
         assert task.config.video.frames + built.beyond[0] >= built.frames
 
@@ -83,3 +87,8 @@ def one_clip(split, cache):
     from flowhmr.synth import ClipStore, split_spec
 
     return ClipStore(split_spec(split), cache, count=1, workers=1)
+
+
+def test_receptive_fields_are_the_papers():
+    frames = [TRAINED[row.run].config.network.window for row in TABLES["hpof-frames"].rows]
+    assert frames == [9, 27, 81]

@@ -25,7 +25,7 @@ CHANGED = {
 
 def test_every_run_is_shown():
     shown = {row.run for table in TABLES.values() for row in table.rows}
-    assert shown == {*RUNS, "shipped"}
+    assert shown == {*RUNS, "shipped", "hpof-full"}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -40,10 +40,14 @@ def test_rows_differ_in_their_network_alone():
         assert not {"val", "test"} & set(task.config.video.splits), name
         assert task.config.start == "", "features of the shipped network"
         task.config.video.specs()
-    assert {n: RUNS[n].start for n in ("tcmr-filter", "vibe-filter")} == {
-        "tcmr-filter": FULL,
-        "vibe-filter": "vibe",
+    filtered = {n: t for n, t in RUNS.items() if isinstance(t, FilterTemporal)}
+    assert {n: (t.start, t.kind) for n, t in filtered.items()} == {
+        "tcmr-filter": (FULL, "average"),
+        "vibe-filter": ("vibe", "average"),
+        "shipped-filter": ("", "average"),
+        "shipped-one-euro": ("", "one-euro"),
     }
+    assert {n: t.needs for n, t in filtered.items()}["shipped-filter"] == ()
 
 
 def test_every_network_can_be_built():
@@ -65,6 +69,7 @@ def test_a_run_from_clips_to_a_table(tmp_path, monkeypatch):
         video = replace(config.video, splits=("studio",), count=1)
         runs[name] = TrainTemporal(replace(config, video=video, train=loop))
     runs |= {"tcmr-filter": FilterTemporal("tcmr-full"), "vibe-filter": FilterTemporal("vibe")}
+    runs |= {"shipped-filter": FilterTemporal(""), "one-euro": FilterTemporal("", "one-euro")}
     lab, said = Lab(tmp_path / "runs", tmp_path / "cache", torch.device("cpu")), []
     few = Lab.video
     monkeypatch.setattr(Lab, "video", lambda self, split: few(self, split)[:1])
@@ -77,6 +82,7 @@ def test_a_run_from_clips_to_a_table(tmp_path, monkeypatch):
         assert not (folder / CHECKPOINT).exists()
         assert (folder / NETWORK).exists() == (name in ("tcmr-full", "vibe"))
         assert 20 < scores[name]["pa_mpjpe"] < 500
+    assert scores["shipped-filter"] != scores["one-euro"]
     assert scores["vibe-filter"]["accel_error"] < scores["vibe"]["accel_error"]
     assert scores["vibe-filter"]["keypoints_px"] != scores["vibe"]["keypoints_px"]
     assert load_temporal(lab.folder("vibe", 0) / NETWORK).config == runs["vibe"].config.network

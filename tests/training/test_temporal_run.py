@@ -23,6 +23,7 @@ from flowhmr.networks import (
     TemporalNetwork,
     TemporalOutput,
     VibeConfig,
+    average_filter,
     load_temporal,
     read_card,
     save_network,
@@ -213,7 +214,7 @@ def test_the_truth_scores_zero_and_only_plain_frames_are_scored(tmp_path):
     with torch.no_grad():
         plain = HMR.eval().features(frame_crops(of, SIZE).frames)
     assert_close(asked[0], plain, atol=1e-5, rtol=1e-5)
-    (calm,) = score_temporal(Truth(), store, open_body(), CPU, reach=1)
+    (calm,) = score_temporal(Truth(), store, open_body(), CPU, lambda e: average_filter(e, 1))
     assert calm.accel < 0.7 * score.accel, "the filter is felt"
     unknown = stored_features(HMR, FeatureConfig(), [replace(of, labels=None)], tmp_path, CPU)
     with pytest.raises(ValueError, match="without labels; expected some to score"):

@@ -16,7 +16,15 @@ from flowhmr.body import open_body
 from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.data import MotionSetConfig, motion_sequences
 from flowhmr.evaluation import Report, compare_markdown
-from flowhmr.networks import FramewiseConfig, HpofConfig, TcmrConfig, VibeConfig, load_temporal
+from flowhmr.networks import (
+    ContextFeaturesConfig,
+    FramewiseConfig,
+    HpofConfig,
+    SmoothNetConfig,
+    TcmrConfig,
+    VibeConfig,
+    load_temporal,
+)
 from flowhmr.training import (
     LIGHT_HIDDEN,
     TemporalTrainingConfig,
@@ -37,6 +45,8 @@ PRESETS: dict[str, TemporalTrainingConfig] = {
     "vibe-light": light_temporal(VibeConfig(hidden=LIGHT_HIDDEN)),
     "hpof": with_hpof_losses(TemporalTrainingConfig(HpofConfig())),
     "hpof-light": with_hpof_losses(light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN))),
+    "smoothnet-light": light_temporal(SmoothNetConfig(frames=16, width=128, inner=64)),
+    "context-light": light_temporal(ContextFeaturesConfig()),
     "framewise-light": light_temporal(FramewiseConfig()),
 }
 
@@ -47,6 +57,8 @@ ABOUT = {
     "vibe-light": "The same with small GRUs on small images, for a CPU.",
     "hpof": "HPOF as in its paper (--config.network.smoother gru, transformer), for a GPU.",
     "hpof-light": "HPOF with two blocks of few channels on small images, for a CPU.",
+    "smoothnet-light": "SmoothNet, a filter that is learnt, with few units.",
+    "context-light": "of4hmr's context network over features.",
     "framewise-light": "The control: no temporal part, the regressor alone learns.",
 }
 

@@ -4,7 +4,9 @@ All rows learn from one set of features, those of the shipped single-frame netwo
 it is. Runs are light ones (`light_temporal`).
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,20 @@ from flowhmr.data import FeatureConfig, motion_sequences
 from flowhmr.evaluation import METRICS
 from flowhmr.experiments.lab import NETWORK, Lab, Results, Scores, Task
 from flowhmr.experiments.tables import Claim, Row, Table
-from flowhmr.networks import FramewiseConfig, TcmrConfig, VibeConfig, load_temporal
+from flowhmr.networks import (
+    BASELINE,
+    ContextFeaturesConfig,
+    FramewiseConfig,
+    SmoothNetConfig,
+    TcmrConfig,
+    TemporalHmr,
+    VibeConfig,
+    average_filter,
+    load_hmr,
+    load_temporal,
+    one_euro_filter,
+)
+from flowhmr.records import Estimate
 from flowhmr.synth import SplitName
 from flowhmr.training import (
     CHECKPOINT,
@@ -25,6 +40,11 @@ from flowhmr.training import (
     stored_features,
     temporal_links,
 )
+
+FILTERS: dict[str, Callable[[Estimate], Estimate]] = {
+    "average": partial(average_filter, reach=1),
+    "one-euro": one_euro_filter,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,7 @@ class TrainTemporal:
             self._prepare(lab)
             pretrain_temporal(config, folder, lab.cache, lab.device, lab.told)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        return _scores(lab, folder, self.scored)
+        return _scores(lab, load_temporal(folder / NETWORK), self.scored)
 
     def _prepare(self, lab: Lab) -> None:
         """Clips, features, flow: of several runs at once one makes them, the others wait."""
@@ -69,28 +89,36 @@ class TrainTemporal:
 
 @dataclass(frozen=True)
 class FilterTemporal:
-    """The bodies of another run's network, averaged over neighbouring frames (TCMR, Table 5)."""
+    """The bodies of another run's network, filtered: averaged over three frames (TCMR, Table 5),
+    or through a one-euro filter."""
 
     start: str
-    """The run."""
-    reach: int = 1
-    """Frames to either side."""
+    """The run; '': the shipped network, frame by frame."""
+    kind: Literal["average", "one-euro"] = "average"
+    """The filter."""
     scored: tuple[SplitName, ...] = ("test",)
     """On what."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The network whose bodies are averaged."""
-        return (self.start,)
+        """The network whose bodies are filtered."""
+        return (self.start,) if self.start else ()
 
     def run(self, lab: Lab, folder: Path, seed: int) -> Results:
         """Score."""
-        return _scores(lab, lab.folder(self.start, seed), self.scored, self.reach)
+        both = TemporalHmr(load_hmr(BASELINE), FramewiseConfig())
+        if self.start:
+            both = load_temporal(lab.folder(self.start, seed) / NETWORK)
+        return _scores(lab, both, self.scored, FILTERS[self.kind])
 
 
-def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 0) -> Results:
-    """Of the network in a run's folder, on the clips as they are."""
-    both = load_temporal(folder / NETWORK)
+def _scores(
+    lab: Lab,
+    both: TemporalHmr,
+    splits: tuple[SplitName, ...],
+    after: Callable[[Estimate], Estimate] = lambda estimate: estimate,
+) -> Results:
+    """Of a network, on the clips as they are."""
     lab.body.check_identity("network", both.body_id)
     results: Results = {}
     for split in splits:
@@ -99,7 +127,7 @@ def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 
             store = stored_features(
                 both.hmr, FeatureConfig(occluded=0), videos, lab.cache, lab.device, lab.told
             )
-        rows = score_temporal(both.temporal, store, lab.body, lab.device, reach)
+        rows = score_temporal(both.temporal, store, lab.body, lab.device, after)
         per_clip = {m: [float(getattr(row, m)) for row in rows] for m in METRICS}
         # All clips are of one length.
         means = {m: sum(v) / len(v) for m, v in per_clip.items()}
@@ -108,6 +136,7 @@ def _scores(lab: Lab, folder: Path, splits: tuple[SplitName, ...], reach: int = 
 
 
 LIGHT = TcmrConfig(hidden=LIGHT_HIDDEN)
+LIGHT_SMOOTHNET = SmoothNetConfig(frames=16, width=128, inner=64)
 TRAIN = light_temporal(LIGHT).train
 ABOUT = f"""Features of the shipped single-frame network, which was trained on other, simpler
 pictures and stays as it is; the networks over them learn from SynthMotion's 720 training clips with
@@ -141,6 +170,10 @@ RUNS: dict[str, Task] = {
     "vibe-forward": vibe("forward"),
     "vibe-filter": FilterTemporal("vibe"),
     "framewise": TrainTemporal(light_temporal(FramewiseConfig())),
+    "shipped-filter": FilterTemporal(""),
+    "shipped-one-euro": FilterTemporal("", "one-euro"),
+    "smoothnet": TrainTemporal(light_temporal(LIGHT_SMOOTHNET)),
+    "context-features": TrainTemporal(light_temporal(ContextFeaturesConfig())),
 }
 
 METRICS_SHOWN = ("pa_mpjpe", "mpjpe", "accel_error")
@@ -194,16 +227,21 @@ FORECAST = Table(
 )  # fmt: skip
 SYSTEMS = Table(
     name="tcmr-systems",
-    title="Frame by frame, VIBE, TCMR, with and without a filter",
+    title="Frame by frame, filters, context, VIBE, TCMR, HPOF",
     reproduces="TCMR, Tables 4 and 5",
     rows=(
         Row("frame by frame, the network as it was", ERROR, "shipped"),
         Row("frame by frame, its regressor trained on the clips", ERROR, "framewise"),
+        Row("frame by frame, averaged", ERROR, "shipped-filter"),
+        Row("frame by frame, one-euro filter", ERROR, "shipped-one-euro"),
+        Row("SmoothNet (a filter that is learnt)", ERROR, "smoothnet"),
+        Row("of4hmr's context network, 8 frames", ERROR, "context-features"),
         Row("VIBE, forward (its code)", ERROR, "vibe-forward"),
         Row("VIBE, both ways (its paper)", ERROR, "vibe", "PA 57.6, MPJPE 91.9, accel. 25.4"),
         Row("VIBE, averaged", ERROR, "vibe-filter", "PA 57.8, MPJPE 91.6, accel. 13.5"),
         Row("TCMR", ERROR, FULL, "PA 52.7, MPJPE 86.5, accel. 7.1"),
         Row("TCMR, averaged", ERROR, "tcmr-filter", "PA 55.0, MPJPE 88.7, accel. 6.5"),
+        Row("HPOF", ERROR, "hpof-full", "PA 49.4, MPJPE 73.9, accel. 16.3"),
     ),
     minutes=20,
     metrics=METRICS_SHOWN,
@@ -212,6 +250,11 @@ SYSTEMS = Table(
         Claim("... and than VIBE with a filter", ((FULL, "vibe-filter"),), ACCEL),
         Claim("TCMR's bodies are better than VIBE's", ((FULL, "vibe"),)),
         Claim("VIBE's bodies are better than frame by frame", (("vibe", "framewise"),)),
+        Claim("TCMR is smoother than a one-euro filter over single frames",
+              ((FULL, "shipped-one-euro"),), ACCEL),
+        Claim("... and its bodies are better", ((FULL, "shipped-one-euro"),)),
+        Claim("TCMR is smoother than SmoothNet", ((FULL, "smoothnet"),), ACCEL),
+        Claim("... and its bodies are better", ((FULL, "smoothnet"),)),
         Claim("A filter makes TCMR smoother", (("tcmr-filter", FULL),), ACCEL),
     ),
 )  # fmt: skip

@@ -29,20 +29,21 @@ from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import AccelerationWeights, RasterFlowWeights, RealismWeights
 from flowhmr.networks import (
     BASELINE,
+    ContextFeaturesConfig,
     FramewiseConfig,
     Hmr,
     HpofConfig,
     MotionDiscriminator,
     MotionDiscriminatorConfig,
+    SmoothNetConfig,
     TcmrConfig,
     TemporalHmr,
     TemporalNetwork,
     VibeConfig,
-    average_filter,
     load_hmr,
     save_network,
 )
-from flowhmr.records import Sequence, TrackLabels
+from flowhmr.records import Estimate, Sequence, TrackLabels
 from flowhmr.training.config import OptimiserConfig
 from flowhmr.training.loop import batches
 from flowhmr.training.refine import flow_source
@@ -55,6 +56,9 @@ from flowhmr.training.temporal_losses import (
 )
 
 Progress = Callable[[int, int], None]
+OverFeatures = (
+    TcmrConfig | VibeConfig | HpofConfig | SmoothNetConfig | ContextFeaturesConfig | FramewiseConfig
+)
 LIGHT_HIDDEN = 256
 """Units of a light run's GRUs, its discriminator's too; channels of its convolutions."""
 
@@ -63,9 +67,7 @@ LIGHT_HIDDEN = 256
 class TemporalTrainingConfig:
     """Everything that defines a run. TCMR as in its paper is the default."""
 
-    network: TcmrConfig | VibeConfig | HpofConfig | FramewiseConfig = field(
-        default_factory=TcmrConfig
-    )
+    network: OverFeatures = field(default_factory=TcmrConfig)
     """Architecture."""
     start: str = ""
     """File of the single-frame network that gives the features and the first regressor; '': the
@@ -98,9 +100,7 @@ class TemporalTrainingConfig:
             )
 
 
-def light_temporal(
-    network: TcmrConfig | VibeConfig | HpofConfig | FramewiseConfig,
-) -> TemporalTrainingConfig:
+def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
     """A run on small images that takes minutes on one CPU core, once the features are there.
 
     Against the papers: features of the shipped network (792 numbers a frame, not ResNet-50's 2048),
@@ -336,7 +336,7 @@ def score_temporal(
     store: StoredFeatures,
     body: BodyModel,
     device: torch.device,
-    reach: int = 0,
+    after: Callable[[Estimate], Estimate] = lambda estimate: estimate,
 ) -> list[ClipScore]:
     """Scores on whole videos as they are, not on their occluded copies.
 
@@ -345,7 +345,7 @@ def score_temporal(
         store: held-out videos with labels.
         body: the body that it estimates.
         device: where to compute.
-        reach: of the average filter over what it says; 0: none.
+        after: filter over what it says; none by default.
 
     Raises:
         ValueError: a video without labels.
@@ -359,6 +359,5 @@ def score_temporal(
         estimate = map_tensors(network.sequence(clip.features.to(device)), Tensor.cpu)
         points = clip.labels.keypoints_px * (2 / clip.size_px) - 1
         truth = TrackLabels(clip.labels.params, points)
-        found = average_filter(estimate, reach)
-        scores.append(score_bodies(found, truth, body, sequence.name, sequence.person))
+        scores.append(score_bodies(after(estimate), truth, body, sequence.name, sequence.person))
     return scores
