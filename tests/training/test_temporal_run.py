@@ -13,7 +13,7 @@ from flowhmr.body import open_body
 from flowhmr.cameras import fit_weak_camera
 from flowhmr.data import FeatureConfig, MotionSetConfig, StoredFeatures, frame_crops
 from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
-from flowhmr.losses import SupervisedWeights
+from flowhmr.losses import AnchorWeights, SupervisedWeights
 from flowhmr.networks import (
     FramewiseConfig,
     HpofConfig,
@@ -44,7 +44,7 @@ from flowhmr.training import (
     train_temporal,
     weights_key,
 )
-from flowhmr.training.temporal_losses import temporal_terms
+from flowhmr.training.temporal_losses import temporal_objectives, temporal_terms
 
 BATCH, FRAMES, SIZE = 3, 5, 48
 SMALL = TcmrConfig(frames=FRAMES, hidden=8)
@@ -174,6 +174,27 @@ def test_each_output_is_held_to_the_frame_that_it_is_of():
     assert float(crossed.pose.min()) > 1e-3
     with pytest.raises(ValueError, match="clips without labels"):
         temporal_terms(said, replace(clip, labels=None), body)
+
+
+def test_the_anchor_holds_to_the_single_frame_networks_bodies_averaged():
+    """Zero for those, whatever the labels say; weights and reach are felt."""
+    clip, body, head = Clips()[0], open_body(), built(FramewiseConfig()).eval().head
+    config = replace(SHORT, anchor=AnchorWeights(480.0, 0.0, 0.0), anchor_reach=1)
+    around = torch.cat([clip.features[:, :1], clip.features, clip.features[:, -1:]], 1)
+    calm = around.unfold(1, 3, 1).mean(-1)
+    said = TemporalOutput(head(calm[:, [1, 3]]), (1, 3))
+    labels, anchor = temporal_objectives(said, clip, body, config, head)
+    assert labels.logged["pose"] > 1e-3
+    assert anchor.logged["anchor_pose"] < 1e-10
+    alone = TemporalOutput(head(clip.features[:, [1, 3]]), (1, 3))
+    _, jumping = temporal_objectives(alone, clip, body, config, head)
+    assert jumping.logged["anchor_pose"] > 1e-6
+    assert float(jumping.total.detach()) == pytest.approx(
+        480 * jumping.logged["anchor_pose"], rel=1e-4
+    )
+    _, still = temporal_objectives(alone, clip, body, replace(config, anchor_reach=0), head)
+    assert still.logged["anchor_pose"] < 1e-10
+    assert len(temporal_objectives(alone, clip, body, SHORT, head)) == 1
 
 
 # --- with video

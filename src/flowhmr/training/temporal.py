@@ -26,7 +26,7 @@ from flowhmr.data import (
 )
 from flowhmr.evaluation import ClipScore, score_bodies
 from flowhmr.geometry import map_tensors, to_device
-from flowhmr.losses import AccelerationWeights, RasterFlowWeights, RealismWeights
+from flowhmr.losses import AccelerationWeights, AnchorWeights, RasterFlowWeights, RealismWeights
 from flowhmr.networks import (
     BASELINE,
     ContextFeaturesConfig,
@@ -104,7 +104,8 @@ def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
     """A run on small images that takes minutes on one CPU core, once the features are there.
 
     Against the papers: features of the shipped network (792 numbers a frame, not ResNet-50's 2048),
-    fewer steps at a higher rate that falls to zero, and the average of the weights.
+    fewer steps at a higher rate that falls to zero, the average of the weights, and an anchor to
+    the single-frame network's own bodies: the clips are few (experiments/README.md).
 
     Args:
         network: architecture; give `LIGHT_HIDDEN` units or channels.
@@ -119,6 +120,8 @@ def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
             batch=32,
             optimiser=OptimiserConfig(5e-4, warmup=50, decay=1_000, clip_norm=1.0, average=0.99),
             workers=0,
+            anchor=AnchorWeights(480.0, 0.0, 0.0),
+            anchor_reach=2,
             discriminator=MotionDiscriminatorConfig(LIGHT_HIDDEN),
         ),
     )

@@ -3,6 +3,8 @@
 from dataclasses import astuple, dataclass, field
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from flowhmr.body import BodyModel
 from flowhmr.cameras import between_crops, project_weak
@@ -33,6 +35,7 @@ from flowhmr.networks import (
     MotionDiscriminator,
     MotionDiscriminatorConfig,
     TemporalOutput,
+    windows_around,
 )
 from flowhmr.records import FeatureClip, Labels
 from flowhmr.training.config import LoopConfig
@@ -48,6 +51,8 @@ class TemporalLoopConfig(LoopConfig):
     anchor: AnchorWeights = field(default_factory=lambda: AnchorWeights(0.0, 0.0, 0.0))
     """Pull of bodies to what the single-frame network says of the same features: not in the papers;
     keeps a network over the features of few clips from learning their people by heart."""
+    anchor_reach: int = 0
+    """Frames to either side over which that is averaged, so that its jumps are not learnt."""
     acceleration: AccelerationWeights = field(default_factory=AccelerationWeights)
     """Of joints; for networks that say consecutive frames, as are the next."""
     realism: RealismWeights = field(default_factory=RealismWeights)
@@ -84,8 +89,9 @@ def temporal_objectives(
     objectives = [weigh(temporal_terms(output, clip, body), config.weights)]
     if alone is not None and any(astuple(config.anchor)):
         with torch.no_grad():
-            held = alone(clip.features[:, list(output.frames)])
-        objectives.append(weigh(anchor_terms(output.estimate, held), config.anchor))
+            held = alone(averaged(clip.features, config.anchor_reach)[:, list(output.frames)])
+        found, held = (map_tensors(e, lambda t: t.flatten(0, 1)) for e in (output.estimate, held))
+        objectives.append(weigh(anchor_terms(found, held), config.anchor))
     if config.acceleration.acceleration:
         labels = _consecutive_labels(output, clip)
         joints_m = body.joints(output.estimate.params)
@@ -95,6 +101,17 @@ def temporal_objectives(
         raster = raster_terms(output, clip, body, config.raster_loss)
         objectives.append(weigh(raster, config.raster))
     return objectives
+
+
+def averaged(features: Float[Tensor, "b t f"], reach: int) -> Float[Tensor, "b t f"]:
+    """Each frame's features averaged with those around it; at the ends the last is repeated.
+
+    Args:
+        features: of consecutive frames.
+        reach: frames to either side; 0 changes nothing.
+    """
+    rows = windows_around(features.shape[1], reach, reach).to(features.device)
+    return features[:, rows].mean(2)
 
 
 def raster_terms(
