@@ -94,7 +94,7 @@ class FilterTemporal:
 
     start: str
     """The run; '': the shipped network, frame by frame."""
-    kind: Literal["average", "one-euro"] = "average"
+    by: Literal["average", "one-euro"] = "average"
     """The filter."""
     scored: tuple[SplitName, ...] = ("test",)
     """On what."""
@@ -109,7 +109,7 @@ class FilterTemporal:
         both = TemporalHmr(load_hmr(BASELINE), FramewiseConfig())
         if self.start:
             both = load_temporal(lab.folder(self.start, seed) / NETWORK)
-        return _scores(lab, both, self.scored, FILTERS[self.kind])
+        return _scores(lab, both, self.scored, FILTERS[self.by])
 
 
 def _scores(
