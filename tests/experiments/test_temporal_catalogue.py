@@ -41,7 +41,7 @@ def test_rows_differ_in_their_network_alone():
         assert task.config.start == "", "features of the shipped network"
         task.config.video.specs()
     filtered = {n: t for n, t in RUNS.items() if isinstance(t, FilterTemporal)}
-    assert {n: (t.start, t.kind) for n, t in filtered.items()} == {
+    assert {n: (t.start, t.by) for n, t in filtered.items()} == {
         "tcmr-filter": (FULL, "average"),
         "vibe-filter": ("vibe", "average"),
         "shipped-filter": ("", "average"),
