@@ -22,6 +22,7 @@ from flowhmr.body.mirror import mirror_params, mirror_rotmats
 from flowhmr.body.model import BodyModel, BodyParams, Mesh, Regressor
 from flowhmr.body.open_body import open_body
 from flowhmr.body.reference import mesh_reference
+from flowhmr.body.smpl_folder import Gender, load_smpl
 
 __all__ = [
     "COCO_17",
@@ -38,6 +39,7 @@ __all__ = [
     "BodyIdentityError",
     "BodyModel",
     "BodyParams",
+    "Gender",
     "JointSet",
     "KeypointRule",
     "Mesh",
@@ -46,6 +48,7 @@ __all__ = [
     "joint_set",
     "load_body",
     "load_regressor",
+    "load_smpl",
     "mesh_reference",
     "mirror_params",
     "mirror_rotmats",

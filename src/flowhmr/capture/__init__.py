@@ -25,6 +25,7 @@ from flowhmr.capture.results import (
     ForeignTrack,
     ResultFileError,
     read_results,
+    seen_px,
     to_open_body,
 )
 from flowhmr.capture.taken import Start, begun, matches, placed, starts_of
@@ -64,6 +65,7 @@ __all__ = [
     "save_glb",
     "save_json",
     "save_motion",
+    "seen_px",
     "standing",
     "starts_of",
     "to_open_body",

@@ -10,9 +10,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from flowhmr.body import COCO_17, BodyModel, convert_joints
-from flowhmr.cameras import PerspectiveCamera, project_weak
+from flowhmr.cameras import PerspectiveCamera
 from flowhmr.capture.lifting import LiftedTrack, LimbFlow, lift_track
-from flowhmr.capture.results import ForeignTrack, ResultFileError, to_open_body
+from flowhmr.capture.results import ForeignTrack, ResultFileError, seen_px, to_open_body
 from flowhmr.data import PersonTrack, boxes_from_keypoints, fill_gaps, smooth_boxes
 from flowhmr.geometry import pick
 from flowhmr.networks import Lift
@@ -115,17 +115,12 @@ def _seen_by_tool(
     track: ForeignTrack, points_m: Float[Tensor, "t 3"]
 ) -> tuple[Float[Tensor, "t 2"], Float[Tensor, "t"]]:
     """Where in the image a tool's camera sees points of its bodies, and pixels per metre there."""
+    seen = seen_px(track, points_m[:, None])[:, 0]
     if track.translation_m is not None and track.camera is not None:
-        seen = track.camera.project((points_m + track.translation_m)[:, None])[:, 0]
-        return seen[:, :2], track.camera.focal_px / seen[:, 2]
-    if track.weak_camera is not None and track.crop is not None:
-        window = track.crop
-        seen = project_weak(points_m[:, None], track.weak_camera, window.size_px)[..., :2]
-        return window.to_image(seen)[:, 0], track.weak_camera.scale * window.side_px / 2
-    raise ResultFileError(
-        f"{track.tool}, person {track.person}: got poses without a camera; expected "
-        "weak_camera with crop, or translation_m with camera"
-    )
+        return seen, track.camera.focal_px / (points_m + track.translation_m)[:, 2]
+    assert track.weak_camera is not None
+    assert track.crop is not None
+    return seen, track.weak_camera.scale * track.crop.side_px / 2
 
 
 def starts_of(

@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "evaluate": (
         "flowhmr.cli.evaluate",
-        "score networks on synthetic test video or on the flow of a video",
+        "score networks: synthetic video, flow of a video, or the field's protocols and data",
     ),
     "pretrain": ("flowhmr.cli.pretrain", "train a network on synthetic stills"),
     "lift": (

@@ -1,12 +1,16 @@
-"""Score networks: on synthetic test video (3D errors), and on any video (flow disagreement)."""
+"""Score networks: on synthetic test video (3D errors), on any video (flow disagreement), or by a
+protocol of the field on its own data."""
 
+import dataclasses
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import tyro
 
 from flowhmr.body import BodyModel
+from flowhmr.cli.protocol import ProtocolFlags, score_by_protocol
 from flowhmr.cli.shared import (
     console,
     default_cache,
@@ -45,19 +49,23 @@ class Arguments:
     network: tuple[Path, ...] = ()
     """Networks to score; the shipped one by default. The mean pose is always scored beside
     them."""
-    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    benchmark: BenchmarkConfig = dataclasses.field(default_factory=BenchmarkConfig)
     """Synthetic test video; ``--benchmark.count 0`` leaves it out."""
     video: tuple[Path, ...] = ()
     """Videos to measure flow disagreement and jitter on."""
-    people: PeopleConfig = field(default_factory=PeopleConfig)
+    people: PeopleConfig = dataclasses.field(default_factory=PeopleConfig)
     """Where the people are in them."""
-    pairs: PairConfig = field(default_factory=PairConfig)
+    pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     """How pairs of those videos are cut."""
     flow: str = "dis"
     """Flow estimator for the disagreement."""
+    field: tyro.conf.OmitArgPrefixes[ProtocolFlags] = dataclasses.field(
+        default_factory=ProtocolFlags
+    )
+    """By a named protocol, on the field's own data."""
     out: Path = Path("out/evaluate")
     """Folder for the tables (JSON and Markdown)."""
-    cache: Path = field(default_factory=default_cache)
+    cache: Path = dataclasses.field(default_factory=default_cache)
     """Where flow is kept."""
     device: str = "auto"
     """cpu, cuda or auto."""
@@ -80,6 +88,9 @@ class VideoScore:
 def run(arguments: Arguments) -> None:
     """Score, print the means, write the tables."""
     device = device_of(arguments.device)
+    if arguments.field.protocol:
+        score_by_protocol(arguments.field, arguments.network, arguments.out, device)
+        return
     files = arguments.network or (None,)
     loaded = [(str(p) if p else "shipped network", *estimator_and_body(p)) for p in files]
     body = loaded[0][2]

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flowhmr.body import BodyModel, open_body
+from flowhmr.body import BodyModel, load_smpl, open_body
 from flowhmr.cli import COMMANDS
 from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
 from flowhmr.losses import NonFiniteLoss
@@ -96,33 +96,57 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def network_and_body(path: Path | None) -> tuple[Hmr | ContextHmr, BodyModel]:
+def network_and_body(
+    path: Path | None, smpl: Path | None = None
+) -> tuple[Hmr | ContextHmr, BodyModel]:
     """A network of images (the shipped one by default) and the body it estimates.
 
+    ``smpl`` is the folder of SMPL's files, for networks of neutral SMPL.
+
     Raises:
         ValueError: not one of our files, or a network of another body.
     """
-    return _with_body(path, load_network)
+    return _with_body(path, load_network, smpl)
 
 
-def estimator_and_body(path: Path | None) -> tuple[Hmr | ContextHmr | TemporalHmr, BodyModel]:
+def estimator_and_body(
+    path: Path | None, smpl: Path | None = None
+) -> tuple[Hmr | ContextHmr | TemporalHmr, BodyModel]:
     """Any network from crops to bodies (the shipped one by default) and the body it estimates.
 
+    Args:
+        path: the network's file.
+        smpl: folder of SMPL's files, for networks of neutral SMPL.
+
     Raises:
         ValueError: not one of our files, or a network of another body.
     """
-    return _with_body(path, load_estimator)
+    return _with_body(path, load_estimator, smpl)
 
 
-def _with_body(path: Path | None, load: Callable[[Path], N]) -> tuple[N, BodyModel]:
+def _with_body(
+    path: Path | None, load: Callable[[Path], N], smpl: Path | None = None
+) -> tuple[N, BodyModel]:
     if path is None and not BASELINE.exists():
         raise ValueError(
             f"{BASELINE}: got no shipped network in this checkout; expected one; train it with "
             "`flowhmr pretrain` and give it with --network"
         )
-    network, body = load(path or BASELINE), open_body()
-    body.check_identity("network", network.body_id)
-    return network, body
+    network = load(path or BASELINE)
+    return network, body_of_network(network.body_id, smpl)
+
+
+def body_of_network(body_id: str, smpl: Path | None) -> BodyModel:
+    """The body of an identity: the open body, or neutral SMPL of a folder.
+
+    Raises:
+        ValueError: neither.
+    """
+    body = open_body()
+    if smpl is not None and body_id != body.body_id:
+        body = load_smpl(smpl)
+    body.check_identity("network", body_id)
+    return body
 
 
 def lift_network(path: Path | None) -> Lift:

@@ -1,4 +1,4 @@
-"""Metrics, and tables of any estimator on labelled or unlabelled clips."""
+"""Metrics, the field's protocols, and tables of any estimator on labelled or unlabelled clips."""
 
 from flowhmr.evaluation.flow_quality import (
     FlowQuality,
@@ -11,6 +11,20 @@ from flowhmr.evaluation.flow_quality import (
 )
 from flowhmr.evaluation.metrics import acceleration, acceleration_error, mpjpe, pa_mpjpe, pve
 from flowhmr.evaluation.people import mean_over_people, score_visible
+from flowhmr.evaluation.protocol_report import ProtocolReport
+from flowhmr.evaluation.protocols import (
+    FIELD_17,
+    LIMBS_12,
+    PROTOCOLS,
+    FrameRule,
+    PersonScore,
+    Posed,
+    Protocol,
+    frames_that_count,
+    protocol,
+    score_person,
+    stream_accel,
+)
 from flowhmr.evaluation.report import METRICS, Report, compare_markdown
 from flowhmr.evaluation.scores import (
     PROTOCOL,
@@ -25,15 +39,23 @@ from flowhmr.evaluation.scores import (
 )
 
 __all__ = [
+    "FIELD_17",
+    "LIMBS_12",
     "METRICS",
     "PROTOCOL",
+    "PROTOCOLS",
     "ClipScore",
     "Estimator",
     "FlowQuality",
     "FlowScore",
     "FlowStudy",
     "Footage",
+    "FrameRule",
     "MeanPose",
+    "PersonScore",
+    "Posed",
+    "Protocol",
+    "ProtocolReport",
     "Report",
     "TrueBody",
     "acceleration",
@@ -41,14 +63,18 @@ __all__ = [
     "choose_starts",
     "compare_markdown",
     "flow_quality_markdown",
+    "frames_that_count",
     "mean_over_people",
     "mpjpe",
     "pa_mpjpe",
+    "protocol",
     "pve",
     "score_bodies",
     "score_clip",
     "score_flow",
     "score_flow_quality",
     "score_jitter",
+    "score_person",
     "score_visible",
+    "stream_accel",
 ]

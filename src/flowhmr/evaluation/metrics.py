@@ -11,12 +11,13 @@ MM_PER_M = 1000.0
 def mpjpe(
     joints_m: Float[Tensor, "t j 3"], target_m: Float[Tensor, "t j 3"], root: tuple[int, ...]
 ) -> Float[Tensor, "t"]:
-    """Mean per-joint position error, mm, both about the mean of their root joints."""
+    """Mean per-joint position error, mm, both about the mean of their root joints (none: as they
+    are)."""
+    return (_rooted(joints_m, root) - _rooted(target_m, root)).norm(dim=-1).mean(-1) * MM_PER_M
 
-    def rooted(joints: Tensor) -> Tensor:
-        return joints - joints[:, list(root)].mean(1, keepdim=True)
 
-    return (rooted(joints_m) - rooted(target_m)).norm(dim=-1).mean(-1) * MM_PER_M
+def _rooted(joints_m: Float[Tensor, "t j 3"], root: tuple[int, ...]) -> Float[Tensor, "t j 3"]:
+    return joints_m - joints_m[:, list(root)].mean(1, keepdim=True) if root else joints_m
 
 
 def pa_mpjpe(
@@ -50,9 +51,5 @@ def acceleration_error(
 
     One value per inner frame of one sequence: never crosses the ends of sequences.
     """
-
-    def rooted(joints: Tensor) -> Tensor:
-        return joints - joints[:, list(root)].mean(1, keepdim=True)
-
-    apart = acceleration(rooted(joints_m)) - acceleration(rooted(target_m))
+    apart = acceleration(_rooted(joints_m, root)) - acceleration(_rooted(target_m, root))
     return apart.norm(dim=-1).mean(-1)

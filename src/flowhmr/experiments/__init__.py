@@ -1,6 +1,14 @@
-"""Experiments: the papers' tables on SynthMotion, one frozen config per run."""
+"""Experiments: the papers' tables on SynthMotion, one frozen config per run; scores on the field's
+own data."""
 
 from flowhmr.experiments.catalogue import PAPERS, RUNS, TABLES, Paper
+from flowhmr.experiments.field import (
+    FieldEstimator,
+    NetworkEstimator,
+    ResultFiles,
+    SmplBodies,
+    score_field,
+)
 from flowhmr.experiments.lab import Lab, Task
 from flowhmr.experiments.motion import TrainMotion
 from flowhmr.experiments.perform import in_order, perform_all
@@ -13,10 +21,14 @@ __all__ = [
     "RUNS",
     "TABLES",
     "Claim",
+    "FieldEstimator",
     "FilterTemporal",
     "Lab",
+    "NetworkEstimator",
     "Paper",
+    "ResultFiles",
     "Row",
+    "SmplBodies",
     "Table",
     "Task",
     "TrainMotion",
@@ -26,6 +38,7 @@ __all__ = [
     "markdown",
     "perform_all",
     "results_page",
+    "score_field",
     "spread",
     "write_table",
 ]

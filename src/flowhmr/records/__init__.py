@@ -1,6 +1,6 @@
 """What data gives (`Clip`) and what networks give (`Estimate`): the joint between the two."""
 
-from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip
+from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip, join_labels
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.features import FeatureClip, FeatureLink
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
@@ -29,4 +29,5 @@ __all__ = [
     "along_frames",
     "gaps_in",
     "join_estimates",
+    "join_labels",
 ]

@@ -1,8 +1,10 @@
 """What data gives."""
 
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -27,6 +29,21 @@ class Labels:
     """Coarse map of what part of the body is seen where, if that is known: the rest-pose point
     (x, y, z), each axis scaled to 0..255 over the body's extent, and 255 where there is a body.
     Covers the same square as the image or crop."""
+
+
+def join_labels(parts: list[Labels]) -> Labels:
+    """Labels one after the other along their leading axis; surface maps are left out."""
+    params = [part.params for part in parts]
+    return Labels(
+        BodyParams(
+            torch.cat([p.rotmats for p in params]),
+            torch.cat([p.betas for p in params]),
+            params[0].body_id,
+        ),
+        torch.cat([part.joints_m for part in parts]),
+        torch.cat([part.keypoints_px for part in parts]),
+        torch.cat([part.keypoint_confidence for part in parts]),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +89,8 @@ class Sequence:
     """Where it comes from."""
     person: str
     """Who it is, for tables per person."""
-    images: list[UInt8[np.ndarray, "h w 3"]]
-    """RGB images of equal size, in order."""
+    images: Several[UInt8[np.ndarray, "h w 3"]]
+    """RGB images of equal size, in order; a list of them, or what reads them when asked."""
     times_s: Float[Tensor, "t"]
     """When each image was taken."""
     boxes_px: Float[Tensor, "t 4"]

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams, JointSet
-from flowhmr.cameras import Crop, PerspectiveCamera, WeakCamera
+from flowhmr.cameras import Crop, PerspectiveCamera, WeakCamera, project_weak
 from flowhmr.files import DataFileError
 
 Tool = Literal["phalp", "vibe", "tcmr", "pare", "wham", "tram", "romp", "mediapipe"]
@@ -101,4 +101,25 @@ def to_open_body(track: ForeignTrack, body: BodyModel) -> BodyParams:
         )
     return body.params(
         track.rotmats.to(body.v_template), body.v_template.new_zeros(len(track), body.num_betas)
+    )
+
+
+def seen_px(track: ForeignTrack, points_m: Float[Tensor, "t n 3"]) -> Float[Tensor, "t n 2"]:
+    """Where in the image the tool's camera sees points of its bodies; not finite behind it.
+
+    Args:
+        track: with a camera.
+        points_m: about SMPL's own origin, turned as the body is, without translation.
+
+    Raises:
+        ResultFileError: poses without a camera.
+    """
+    if track.translation_m is not None and track.camera is not None:
+        return track.camera.project(points_m + track.translation_m[:, None])[..., :2]
+    if track.weak_camera is not None and track.crop is not None:
+        seen = project_weak(points_m, track.weak_camera, track.crop.size_px)[..., :2]
+        return track.crop.to_image(seen)
+    raise ResultFileError(
+        f"{track.tool}, person {track.person}: got poses without a camera; expected "
+        "weak_camera with crop, or translation_m with camera"
     )

@@ -1,10 +1,12 @@
 """The field's own data sets, as published: read row by row, checked, converted."""
 
-from flowhmr.data.field.check import FieldReport, check_field
+from flowhmr.data.field.check import FieldReport, check_field, field_batches
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.kinds import KINDS, open_field
-from flowhmr.data.field.labels import field_labels
+from flowhmr.data.field.labels import field_labels, named_keypoints
+from flowhmr.data.field.pictures import clip_of_pictures, read_picture
 from flowhmr.data.field.store import FrameStore, convert_field
+from flowhmr.data.field.video import field_videos, video_of_frames
 
 __all__ = [
     "KINDS",
@@ -14,7 +16,13 @@ __all__ = [
     "FieldSet",
     "FrameStore",
     "check_field",
+    "clip_of_pictures",
     "convert_field",
+    "field_batches",
     "field_labels",
+    "field_videos",
+    "named_keypoints",
     "open_field",
+    "read_picture",
+    "video_of_frames",
 ]

@@ -71,7 +71,7 @@ def check_field(
     report = FieldReport(len(found))
     people: set[str] = set()
     try:
-        for frames in batches(found):
+        for frames in field_batches(found):
             _count(report, frames)
             people.update(frames.people)
             problem = _inconsistency(frames) or _missing(report, frames, images)
@@ -85,7 +85,7 @@ def check_field(
     return report
 
 
-def batches(found: FieldSet, rows: int = ROWS) -> Iterator[FieldFrames]:
+def field_batches(found: FieldSet, rows: int = ROWS) -> Iterator[FieldFrames]:
     """All of a data set, some rows at a time."""
     for start in range(0, len(found), rows):
         yield found.read(np.arange(start, min(start + rows, len(found))))

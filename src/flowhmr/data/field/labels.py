@@ -65,7 +65,7 @@ def _seen(
     points, confidence = torch.zeros(*ones.shape, 2), torch.zeros_like(ones)
     if frames.keypoints_px is not None and frames.keypoint_set is not None:
         places = list(SMPL_24.indices_of(SHARED))
-        named = _named(frames.keypoints_px, frames.keypoint_set, SHARED)
+        named = named_keypoints(frames.keypoints_px, frames.keypoint_set, SHARED)
         points[:, places], confidence[:, places] = named[..., :2], named[..., 2]
     return points, confidence
 
@@ -74,10 +74,10 @@ def coco_of(frames: FieldFrames) -> Float[Tensor, "n 17 3"]:
     """COCO's 17 of the set's 2D keypoints; (0, 0, 0) where unknown."""
     if frames.keypoints_px is None or frames.keypoint_set is None:
         return torch.zeros(len(frames), len(COCO_17), 3)
-    return _named(frames.keypoints_px, frames.keypoint_set, COCO_17.names)
+    return named_keypoints(frames.keypoints_px, frames.keypoint_set, COCO_17.names)
 
 
-def _named(
+def named_keypoints(
     points: Float[Tensor, "n k 3"], joints: JointSet, names: tuple[str, ...]
 ) -> Float[Tensor, "n j 3"]:
     """Keypoints by their names; of SPIN's two definitions the annotated one, else OpenPose's."""

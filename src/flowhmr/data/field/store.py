@@ -14,18 +14,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from flowhmr.body import COCO_17, BodyModel
-from flowhmr.data.field.check import batches
+from flowhmr.data.field.check import field_batches
 from flowhmr.data.field.columns import Columns, load_table
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.labels import coco_of, field_labels, usable
-from flowhmr.files import DataFileError, path_inside
+from flowhmr.data.field.pictures import read_picture
 from flowhmr.geometry import map_tensors
 from flowhmr.records import Labels, Sequence
 from flowhmr.synth import write_whole
@@ -48,7 +47,7 @@ def convert_field(
         FieldError: no such row, or values that cannot be.
     """
     parts: list[dict[str, np.ndarray]] = []
-    for frames in batches(found):
+    for frames in field_batches(found):
         rows = usable(frames)
         if bool(rows.any()):
             parts.append(_table(frames, body, rows.numpy()))
@@ -134,15 +133,7 @@ class FrameStore:
             FieldError: it is not there, leads out of the folder, or is no picture.
         """
         (name,) = self.columns.texts("image", np.array([still]))
-        try:
-            path = path_inside(self.folder, name)
-        except DataFileError as error:
-            raise FieldError(f"{self.path}, row {still}: {error}") from error
-        # Turned by no EXIF: labels belong to the pixels as they are stored.
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise FieldError(f"{path}: got no picture; expected one; check the folder of pictures")
-        return np.ascontiguousarray(image[None, ..., ::-1]).astype(np.uint8, copy=False)
+        return read_picture(self.folder, name, f"{self.path}, row {still}")[None]
 
     def boxes_px(self, stills: Int[Tensor, "n"]) -> Float[Tensor, "n 1 4"]:
         """The person's boxes (x, y, w, h), pixels of the pictures."""
