@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, str] = {
     "flow": "cameras",
     "records": "geometry cameras body flow",
     "bodyflow": "cameras body raster flow",
-    "networks": "geometry cameras body records",
+    "networks": "geometry cameras files body records",
     "synth": "geometry cameras body raster flow records",
     "data": "geometry cameras files body flow records synth",
     "losses": "geometry cameras body raster flow records bodyflow",

@@ -53,6 +53,10 @@ COMMANDS = {
         "flowhmr.cli.data",
         "the field's own data sets: check what is in one, convert it for training",
     ),
+    "import": (
+        "flowhmr.cli.imports",
+        "published checkpoints (SPIN, EFT, PARE, VIBE, TCMR) as networks of ours",
+    ),
     "info": ("flowhmr.cli.info", "versions, devices, assets and their licences"),
 }
 

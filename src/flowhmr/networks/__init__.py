@@ -11,6 +11,7 @@ from flowhmr.networks.hpof import Hpof, HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_discriminator import MotionDiscriminator, MotionDiscriminatorConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
+from flowhmr.networks.published import from_published, layout_of, read_checkpoint
 from flowhmr.networks.smoothnet import SmoothNet, SmoothNetConfig
 from flowhmr.networks.tcmr import Tcmr, TcmrConfig
 from flowhmr.networks.temporal import (
@@ -84,6 +85,8 @@ __all__ = [
     "architecture",
     "average_filter",
     "context_vectors",
+    "from_published",
+    "layout_of",
     "load_estimator",
     "load_hmr",
     "load_lift",
@@ -92,6 +95,7 @@ __all__ = [
     "load_temporal",
     "one_euro_filter",
     "read_card",
+    "read_checkpoint",
     "reverse_gradient",
     "save_network",
     "windows_around",

@@ -32,7 +32,8 @@ def _light(backbone: BackboneConfig) -> HmrConfig:
 ARCHITECTURES: dict[str, HmrConfig] = {
     # HMR and SPIN.
     "resnet50": HmrConfig(BackboneConfig("resnet50", size_px=224)),
-    # PARE brings the four branches to 7x7 before it averages: the same as the mean of each.
+    # The mean of each branch. PARE's code averages 7x7 samples of each, or convolutions: see
+    # `BackboneConfig.pooling`; networks read from its checkpoints do as it does.
     "hrnet_w32": HmrConfig(BackboneConfig("hrnet_w32", size_px=224, pooling="branches")),
     "lite0": _light(BackboneConfig("tf_efficientnet_lite0", size_px=96, pooling="grid")),
     "mobilenetv4": _light(BackboneConfig("mobilenetv4_conv_small", size_px=96, pooling="grid")),

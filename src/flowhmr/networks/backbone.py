@@ -9,6 +9,7 @@ import timm
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,11 +26,13 @@ class BackboneConfig:
     a file of such weights (.safetensors)."""
     size_px: int = 224
     """Width and height of the crops."""
-    pooling: Literal["average", "branches", "grid"] = "average"
+    pooling: Literal["average", "branches", "sampled", "strided", "grid"] = "average"
     """``average``: mean of the last map (HMR, SPIN). ``branches``: the means of all maps from
-    stride 4 on, concatenated (PARE's HRNet-W32: 32+64+128+256 = 480). ``grid``: the last map,
-    thinned by a 1x1 convolution and kept cell by cell, so that the vector knows where things are;
-    for small networks on small crops."""
+    stride 4 on, concatenated (HRNet-W32: 32+64+128+256 = 480). ``sampled`` and ``strided``: the
+    same as PARE's code has it, which first samples each map at the last one's size (``interp``), or
+    brings it there by convolutions (``conv``). ``grid``: the last map, thinned by a 1x1 convolution
+    and kept cell by cell, so that the vector knows where things are; for small networks on small
+    crops."""
     grid_channels: int = 64
     """Channels kept per cell by ``grid``."""
 
@@ -68,8 +71,11 @@ class Backbone(nn.Module):
             cells = -(-config.size_px // strides[-1])
             self.thin = nn.Conv2d(channels[-1], config.grid_channels, 1)
             self.out_features = config.grid_channels * cells * cells
-        elif config.pooling == "branches":
+        elif config.pooling in ("branches", "sampled", "strided"):
             self.out_features = sum(channels[i] for i in self.branches)
+            if config.pooling == "strided":
+                finer = [(channels[i], strides[-1] // strides[i]) for i in self.branches[:-1]]
+                self.shrink = nn.ModuleList(_shrink(*each) for each in finer)
         else:
             self.out_features = channels[-1]
 
@@ -95,11 +101,23 @@ class Backbone(nn.Module):
             maps = [_layer_norm(m) for m in maps]
         if self.config.pooling == "grid":
             feature = self.thin(maps[-1]).flatten(1)
-        elif self.config.pooling == "branches":
-            feature = torch.cat([maps[i].mean((-2, -1)) for i in self.branches], -1)
+        elif self.config.pooling in ("branches", "sampled", "strided"):
+            branches = [self._brought(n, maps[i], maps[-1]) for n, i in enumerate(self.branches)]
+            feature = torch.cat([branch.mean((-2, -1)) for branch in branches], -1)
         else:
             feature = maps[-1].mean((-2, -1))
         return feature, maps[self.map_level]
+
+    def _brought(
+        self, number: int, branch: Float[Tensor, "b c h w"], last: Float[Tensor, "b c2 h2 w2"]
+    ) -> Float[Tensor, "b c h3 w3"]:
+        """A branch as it is averaged."""
+        if self.config.pooling == "sampled":
+            size = list(last.shape[-2:])
+            return interpolate(branch, size, mode="bilinear", align_corners=True)
+        if self.config.pooling == "strided" and branch is not last:
+            return self.shrink[number](branch)
+        return branch
 
     def early(self, levels: int) -> list[nn.Parameter]:
         """The parameters of the first feature levels, of 5 in most networks.
@@ -123,6 +141,19 @@ class Backbone(nn.Module):
         under = [i for i, name in enumerate(order) if f"{name}.".startswith(f"{last}.")]
         names = set(order[: max(under) + 1])
         return [p for name, p in self.net.named_parameters() if name.rpartition(".")[0] in names]
+
+
+def _shrink(channels: int, factor: int) -> nn.Sequential:
+    """PARE's: convolutions of stride 2 until the map is so many times smaller."""
+    layers: list[nn.Module] = []
+    while factor > 1:
+        layers += [
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
+        factor //= 2
+    return nn.Sequential(*layers)
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:

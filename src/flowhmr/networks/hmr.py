@@ -5,6 +5,7 @@ residual updates from mean parameters, 6D rotations.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -20,6 +21,7 @@ from flowhmr.records import Estimate
 INITIAL_CAMERA = (0.9, 0.0, 0.0)
 JOINTS = 24
 SURFACE_CELLS = 6
+Shift = Literal["crop", "metres"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class HmrConfig:
     seen where; the heatmaps' soft-argmax and a coarse surface map go to the regressor. With dense
     targets a network without pre-trained weights learns from far fewer pictures. Not part of the
     published networks."""
+    shift: Shift = "crop"
+    """What the camera's (tx, ty) are: shares of the crop's half-width, ``u = s X + tx``; or metres,
+    ``u = s (X + tx)``, as SPIN and its heirs have them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +153,8 @@ class Hmr(nn.Module):
         if encoding.read is not None:
             feature = torch.cat([feature, encoding.read], -1)
         state = regress(self.regressor, feature, self.start, self.config.rounds)
-        return HmrOutput(bodies_of(state, self.body_id), encoding.heatmap_logits, encoding.surface)
+        bodies = bodies_of(state, self.body_id, self.config.shift)
+        return HmrOutput(bodies, encoding.heatmap_logits, encoding.surface)
 
     def features(
         self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]
@@ -165,14 +171,17 @@ def start_of(mean: MeanParams) -> Float[Tensor, "p"]:
     return torch.cat([pose, mean.betas, torch.tensor(INITIAL_CAMERA)])
 
 
-def bodies_of(state: Float[Tensor, "*b p"], body_id: str) -> Estimate:
-    """The bodies and cameras that a regressor's numbers stand for."""
+def bodies_of(state: Float[Tensor, "*b p"], body_id: str, shift: Shift = "crop") -> Estimate:
+    """The bodies and cameras that a regressor's numbers stand for; ``shift`` as in `HmrConfig`."""
     # Rotations in half precision would be off by millimetres at the hands.
     with torch.autocast(state.device.type, enabled=False):
         pose, betas, camera = state.float().split(
             [6 * JOINTS, state.shape[-1] - 6 * JOINTS - 3, 3], -1
         )
         rotmats = rotmat_from_rot6d(pose.unflatten(-1, (JOINTS, 6)), "spin")
+        if shift == "metres":
+            scale = camera[..., :1]
+            camera = torch.cat([scale, scale * camera[..., 1:]], -1)
     return Estimate(BodyParams(rotmats, betas, body_id), WeakCamera(camera))
 
 

@@ -155,7 +155,7 @@ class Hpof(OverBodies):
         pose, betas, camera = self.readout(code).float().split(self.said, -1)
         shape = seen.split(self.parts, -1)[1] if self.config.pooled else from_betas + betas
         numbers = torch.cat([from_pose + pose, shape, from_camera + camera], -1)
-        return bodies_of(numbers, self.head.body_id)
+        return bodies_of(numbers, self.head.body_id, self.head.shift)
 
 
 class _Encoder(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from flowhmr.networks.hmr import Hmr, bodies_of, regress
+from flowhmr.networks.hmr import Hmr, Shift, bodies_of, regress
 from flowhmr.records import Estimate
 
 
@@ -37,16 +37,17 @@ class BodyHead(nn.Module):
     """
 
     start: Tensor
+    shift: Shift
 
     def __init__(self, hmr: Hmr):
         super().__init__()
-        self.body_id, self.rounds = hmr.body_id, hmr.config.rounds
+        self.body_id, self.rounds, self.shift = hmr.body_id, hmr.config.rounds, hmr.config.shift
         self.regressor = copy.deepcopy(hmr.regressor)
         self.register_buffer("start", hmr.start.clone())
 
     def forward(self, features: Float[Tensor, "*b f"]) -> Estimate:
         """Bodies and cameras."""
-        return bodies_of(self.numbers(features), self.body_id)
+        return bodies_of(self.numbers(features), self.body_id, self.shift)
 
     def numbers(self, features: Float[Tensor, "*b f"]) -> Float[Tensor, "*b p"]:
         """What the regressor says, before it is made bodies: pose in 6D, betas, camera."""
