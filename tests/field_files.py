@@ -107,8 +107,8 @@ def world_cameras(count, seed=1):
     return T_cam_world
 
 
-def threedpw(people, name="downtown_walking_00"):
-    """A sequence of 3DPW; each person of the same length."""
+def threedpw(people, name="downtown_walking_00", frames=None):
+    """A sequence of 3DPW; each person of the same length. ``frames``: their numbers."""
     count = len(people[0])
     T_cam_world = world_cameras(count)
     R, shift = T_cam_world[:, :3, :3], T_cam_world[:, :3, 3]
@@ -136,7 +136,7 @@ def threedpw(people, name="downtown_walking_00"):
         "campose_valid": [(np.arange(count) != 1).astype(np.int64) for _ in people],
         "cam_poses": T_cam_world,
         "cam_intrinsics": intrinsics,
-        "img_frame_ids": np.arange(count) * 2 + 3,
+        "img_frame_ids": np.arange(count) * 2 + 3 if frames is None else frames,
     }
 
 

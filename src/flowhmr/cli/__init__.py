@@ -45,6 +45,10 @@ COMMANDS = {
         "flowhmr.cli.experiment",
         "reproduce the papers' tables on the built-in benchmark",
     ),
+    "reproduce": (
+        "flowhmr.cli.reproduce",
+        "the papers' experiments on their own data sets, for who has these",
+    ),
     "synth": (
         "flowhmr.cli.synth",
         "synthetic people: preview clips, export shards, check the benchmark",

@@ -13,10 +13,13 @@ from flowhmr.cli.shared import (
     make_folder,
     network_and_body,
 )
-from flowhmr.data import PeopleConfig
+from flowhmr.data import PeopleConfig, field_videos, open_field
 from flowhmr.records import Sequence
 from flowhmr.synth import ClipConfig, render_clip
 from flowhmr.training import RefineConfig, refine
+
+FPS = 30.0
+"""Of footage; refinement does not look at times."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,18 @@ class Arguments:
     """Videos, or folders of images, in which people move. No annotation is needed."""
     people: PeopleConfig = field(default_factory=PeopleConfig)
     """Where the people are in them."""
+    footage: tuple[tuple[str, Path, Path], ...] = ()
+    """Video of the field's data sets: KIND PATH IMAGES each, as `flowhmr data` takes them (3dpw
+    3DPW/sequenceFiles/train 3DPW/imageFiles penn Penn/labels Penn/frames). Boxes are read, and
+    nothing else."""
     synthetic: int = 0
     """Clips of synthetic video to use as well (or instead); their labels are not looked at."""
     clips: ClipConfig = field(default_factory=ClipConfig)
     """What those clips are like."""
     network: Path | None = None
     """Network to start from; the shipped one by default."""
+    smpl: Path | None = None
+    """Folder of SMPL's files, for a network of neutral SMPL (`flowhmr import`)."""
     config: RefineConfig = field(default_factory=RefineConfig)
     """The run."""
     cache: Path = field(default_factory=default_cache)
@@ -46,13 +55,16 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Refine and say where the network is."""
     device = device_of(arguments.device)
-    network, body = network_and_body(arguments.network)
+    network, body = network_and_body(arguments.network, arguments.smpl)
     crop_px = arguments.config.pairs.flow_px
     video: list[Sequence] = load_people(arguments.video, arguments.people, crop_px, device)
     video += [render_clip(arguments.clips, i, body) for i in range(arguments.synthetic)]
+    for kind, path, images in arguments.footage:
+        video += field_videos(open_field(kind, path), images, FPS)
     if not video and arguments.config.train.pairs:
         raise ValueError(
-            "got no video; expected --video FILE with --people..., or --synthetic N; or "
+            "got no video; expected --video FILE with --people..., --footage KIND PATH IMAGES, "
+            "or --synthetic N; or "
             "--config.train.pairs 0 for supervised steps alone"
         )
     make_folder(arguments.run)

@@ -21,6 +21,7 @@ from flowhmr.training.motion import (
     train_motion,
 )
 from flowhmr.training.pretrain import BASELINE_WEIGHTS, PretrainConfig, pretrain
+from flowhmr.training.real import RealStills, fitting_weights
 from flowhmr.training.refine import FIT, RefineConfig, flow_source, refine
 from flowhmr.training.run import CHECKPOINT, Run, draw_losses, provenance
 from flowhmr.training.sequence import (
@@ -65,6 +66,7 @@ __all__ = [
     "MotionTrainingConfig",
     "OptimiserConfig",
     "PretrainConfig",
+    "RealStills",
     "RefineConfig",
     "Run",
     "SequenceFit",
@@ -81,6 +83,7 @@ __all__ = [
     "feature_source",
     "first_network",
     "fit_sequence",
+    "fitting_weights",
     "flow_disagreement",
     "flow_source",
     "light_temporal",

@@ -79,7 +79,7 @@ def adapt(
         video, body, network.size_px, own, config.augment, loop.seed, loop.steps
     )
     sequences = [person.sequence for person in video]
-    parts = prepare(config, network, sequences, loop.batch - own, cache, on_pool)
+    parts = prepare(config, network, sequences, loop.batch - own, cache, on_pool, body)
     if parts.labelled is not None:
         labelled = BothBatches(labelled, parts.labelled)
     return finish(config, replace(parts, labelled=labelled), body, folder, device, "adapt")

@@ -139,6 +139,8 @@ def pretrain_motion(
     cache: Path,
     device: torch.device,
     on_progress: Callable[[str], Progress] | None = None,
+    sequences: list[Sequence] | None = None,
+    body: BodyModel | None = None,
 ) -> Path:
     """Train the network.
 
@@ -148,24 +150,27 @@ def pretrain_motion(
         cache: where clips and flow are kept.
         device: where to compute.
         on_progress: gives what is told (ready, in all) of the preparation that it is named.
+        sequences: video with labels, in the place of ``config.video``.
+        body: of its labels; the open body by default.
 
     Returns:
         The network's file in the run folder.
     """
-    body, loop = open_body(), config.train
+    body, loop = body or open_body(), config.train
     torch.manual_seed(loop.seed)
     mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
     network = MotionHmr(config.network, mean)
 
-    def clips(videos: MotionSetConfig, seed: int) -> MotionBatches:
+    def drawn(videos: MotionSetConfig) -> list[Sequence]:
         told = None if on_progress is None else on_progress("drawing clips")
-        video = motion_video(
-            config, motion_sequences(videos, cache, told), network.size_px, cache, on_progress
-        )
+        return motion_sequences(videos, cache, told)
+
+    def clips(several: list[Sequence], seed: int) -> MotionBatches:
+        video = motion_video(config, several, network.size_px, cache, on_progress)
         return MotionBatches(video, config.inputs, loop.batch, seed, loop.steps)
 
-    labelled = clips(config.video, loop.seed)
-    target = clips(config.target, 1000 + loop.seed) if loop.dann.adversary else None
+    labelled = clips(drawn(config.video) if sequences is None else sequences, loop.seed)
+    target = clips(drawn(config.target), 1000 + loop.seed) if loop.dann.adversary else None
     run = Run(folder, loop, config, "motion")
     result = train_motion(loop, network, body, labelled, target, run, device)
     path = folder / "network.safetensors"

@@ -1,18 +1,19 @@
 """Pre-training on labelled stills: how the shipped baseline came to be."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from flowhmr.body import open_body
+from flowhmr.body import BodyModel, open_body
 from flowhmr.data import AugmentConfig, StillBatches
 from flowhmr.losses import SupervisedWeights
 from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr, save_network
 from flowhmr.synth import PoolConfig, StillPool, mean_rotmats
 from flowhmr.training.config import OptimiserConfig, TrainConfig
 from flowhmr.training.loop import train
+from flowhmr.training.real import RealStills, fitting_weights
 from flowhmr.training.run import Run, provenance
 
 BASELINE_NETWORK = HmrConfig(
@@ -39,6 +40,8 @@ class PretrainConfig:
     """A network's file to go on from instead of from scratch."""
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=100_000))
     """Labelled stills."""
+    real: RealStills = field(default_factory=RealStills)
+    """Labelled pictures of the field, in their place."""
     augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(ramp=10_000))
     """How they are varied."""
     train: TrainConfig = field(
@@ -61,8 +64,9 @@ def pretrain(
     cache: Path,
     device: torch.device,
     on_pool: Callable[[int, int], None] | None = None,
+    body: BodyModel | None = None,
 ) -> Path:
-    """Train a network on synthetic stills: from scratch, from timm's weights or from a network.
+    """Train a network on stills: from scratch, from timm's weights or from a network.
 
     Args:
         config: the run.
@@ -70,15 +74,16 @@ def pretrain(
         cache: where the pool of stills is kept.
         device: where to compute.
         on_pool: told about the rendering of the pool: (stills ready, stills in all).
+        body: of the labels; the open body, whose synthetic stills are, by default.
 
     Returns:
         The network's file in the run folder.
 
     Raises:
         NetworkFileError: ``config.start`` is not one of our networks.
-        BodyIdentityError: it is of another body.
+        BodyIdentityError: it is of another body, or synthetic stills are asked for another one.
     """
-    body = open_body()
+    body = body or open_body()
     torch.manual_seed(config.train.seed)
     if config.start:
         network = load_hmr(Path(config.start))
@@ -86,14 +91,17 @@ def pretrain(
     else:
         mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
         network = Hmr(config.network, mean)
-    pool = StillPool(config.pool, cache, on_progress=on_pool)
-    size_px = network.size_px
-    train_config = config.train
-    stills = StillBatches(
-        pool, size_px, train_config.batch, config.augment, train_config.seed, train_config.steps
-    )
-    run = Run(folder, train_config, config, "pretrain")
-    result = train(train_config, network, body, stills, None, run, device)
+    size_px, loop = network.size_px, config.train
+    weights = fitting_weights(loop.supervised, network.config.maps, bool(config.real))
+    loop = replace(loop, supervised=weights)
+    if config.real:
+        stills = config.real.batches(body, size_px, loop.batch, config.augment, loop)
+    else:
+        body.check_identity("synthetic stills", open_body().body_id)
+        pool = StillPool(config.pool, cache, on_progress=on_pool)
+        stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
+    run = Run(folder, loop, config, "pretrain")
+    result = train(loop, network, body, stills, None, run, device)
     path = folder / "network.safetensors"
     save_network(path, result, {"trained_by": "pretrain", **provenance(), **run.cost()})
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from flowhmr.body import BodyModel
+from flowhmr.body import BodyModel, open_body
 from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
 from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
 from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
@@ -18,6 +18,7 @@ from flowhmr.synth import PoolConfig, StillPool
 from flowhmr.training.config import OptimiserConfig, TrainConfig
 from flowhmr.training.loop import train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS
+from flowhmr.training.real import RealStills, fitting_weights
 from flowhmr.training.run import Run, provenance
 
 # The values were chosen on validation video (experiments/README.md).
@@ -61,6 +62,8 @@ class RefineConfig:
 
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(count=8_000))
     """Labelled stills of the supervised part."""
+    real: RealStills = field(default_factory=RealStills)
+    """Labelled pictures of the field, in their place."""
     augment: AugmentConfig = AS_TRAINED
     """How they are varied."""
     pairs: PairConfig = FAR_PAIRS
@@ -106,7 +109,7 @@ def refine(
     Returns:
         The network's file in the run folder.
     """
-    parts = prepare(config, network, video, config.train.batch, cache, on_pool)
+    parts = prepare(config, network, video, config.train.batch, cache, on_pool, body)
     return finish(config, parts, body, folder, device, "refine")
 
 
@@ -131,14 +134,17 @@ def prepare(
     stills: int,
     cache: Path,
     on_pool: Callable[[int, int], None] | None = None,
+    body: BodyModel | None = None,
 ) -> Parts:
-    """The parts of a refinement; ``stills`` is how many crops of them there are in each batch."""
-    loop = config.train
+    """The parts of a refinement; ``stills`` is how many crops of them there are in each batch.
+
+    ``body`` is that of the labels, the open body by default.
+    """
+    loop, body = config.train, body or open_body()
     network = _with_context(network, config)
     hmr = network.hmr if isinstance(network, ContextHmr) else network
-    if not hmr.config.maps:
-        # Nothing to compare with the maps' labels.
-        loop = replace(loop, supervised=replace(loop.supervised, heatmaps=0.0, surface=0.0))
+    weights = fitting_weights(loop.supervised, hmr.config.maps, bool(config.real))
+    loop = replace(loop, supervised=weights)
     size_px = network.size_px
     labelled = pairs = None
     # The video first: what is wrong with it shows before the stills are rendered.
@@ -147,7 +153,10 @@ def prepare(
         cut = replace(config.pairs, context=length)
         source = flow_source(cut, config.flow, cache)
         pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
-    if stills:
+    if stills and config.real:
+        labelled = config.real.batches(body, size_px, stills, config.augment, loop)
+    elif stills:
+        body.check_identity("synthetic stills", open_body().body_id)
         pool = StillPool(config.pool, cache, on_progress=on_pool)
         labelled = StillBatches(pool, size_px, stills, config.augment, loop.seed, loop.steps)
     return Parts(loop, network, labelled, pairs)

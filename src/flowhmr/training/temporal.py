@@ -148,6 +148,8 @@ def pretrain_temporal(
     cache: Path,
     device: torch.device,
     on_progress: Callable[[str], Progress] | None = None,
+    sequences: list[Sequence] | None = None,
+    body: BodyModel | None = None,
 ) -> Path:
     """Train the network.
 
@@ -157,14 +159,17 @@ def pretrain_temporal(
         cache: where clips and features are kept.
         device: where to compute.
         on_progress: gives what is told (ready, in all) of the preparation that it is named.
+        sequences: video with labels, in the place of ``config.video``.
+        body: of its labels and of the networks; the open body by default.
 
     Returns:
         The network's file in the run folder; it holds the single-frame network too.
     """
-    body, loop, hmr = open_body(), config.train, first_network(config)
+    body, loop, hmr = body or open_body(), config.train, first_network(config)
     body.check_identity("network", hmr.body_id)
-    told = None if on_progress is None else on_progress("drawing clips")
-    sequences = motion_sequences(config.video, cache, told)
+    if sequences is None:
+        told = None if on_progress is None else on_progress("drawing clips")
+        sequences = motion_sequences(config.video, cache, told)
     store = stored_features(hmr, config.features, sequences, cache, device, on_progress)
     torch.manual_seed(loop.seed)
     both = TemporalHmr(hmr, config.network)

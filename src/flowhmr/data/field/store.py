@@ -133,7 +133,8 @@ class FrameStore:
             FieldError: it is not there, leads out of the folder, or is no picture.
         """
         (name,) = self.columns.texts("image", np.array([still]))
-        return read_picture(self.folder, name, f"{self.path}, row {still}")[None]
+        frame = int(self.columns.numbers("frame", np.array([still]))[0])
+        return read_picture(self.folder, name, f"{self.path}, row {still}", frame)[None]
 
     def boxes_px(self, stills: Int[Tensor, "n"]) -> Float[Tensor, "n 1 4"]:
         """The person's boxes (x, y, w, h), pixels of the pictures."""

@@ -27,11 +27,12 @@ class Pictures(Several):
 
     Args:
         folder: what the names are below.
-        names: of the pictures, in order.
+        names: of the pictures, in order; of the video, for each of its frames.
+        frames: numbers of the frames.
     """
 
-    def __init__(self, folder: Path, names: Several[str]):
-        self.folder, self.names = folder, tuple(names)
+    def __init__(self, folder: Path, names: Several[str], frames: Several[int]):
+        self.folder, self.names, self.frames = folder, tuple(names), tuple(frames)
         self._read = lru_cache(KEPT)(self._picture)
 
     def __len__(self) -> int:
@@ -49,15 +50,15 @@ class Pictures(Several):
             IndexError: no such row.
         """
         if isinstance(index, slice):
-            return Pictures(self.folder, self.names[index])
+            return Pictures(self.folder, self.names[index], self.frames[index])
         return self._read(range(len(self.names))[index])
 
     def __reduce__(self) -> tuple:
         # Worker processes read for themselves.
-        return Pictures, (self.folder, self.names)
+        return Pictures, (self.folder, self.names, self.frames)
 
     def _picture(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        return read_picture(self.folder, self.names[row], self.names[row])
+        return read_picture(self.folder, self.names[row], self.names[row], self.frames[row])
 
 
 def field_videos(
@@ -126,7 +127,7 @@ def video_of_frames(
     return Sequence(
         name=person.people[0],
         person=person.people[0],
-        images=Pictures(images, [person.images[row] for row in rows.tolist()]),
+        images=Pictures(images, [person.images[row] for row in rows.tolist()], numbers.tolist()),
         times_s=(numbers - numbers[:1]) / fps,
         boxes_px=boxes_px[rows],
         labels=None,
@@ -166,7 +167,9 @@ def _videos(
             Sequence(
                 name=f"{person}_{int(numbers[part[0]])}",
                 person=person,
-                images=Pictures(images, [names[row] for row in part.tolist()]),
+                images=Pictures(
+                    images, [names[row] for row in part.tolist()], numbers[part].tolist()
+                ),
                 times_s=(numbers[part] - numbers[part[0]]) / fps,
                 boxes_px=boxes_px[part],
                 labels=None if labels is None else pick(labels, part),

@@ -118,7 +118,9 @@ class NetworkEstimator:
         if bool(fed.any()):
             rows = fed.nonzero().flatten().tolist()
             names = tuple(person.images[row] for row in rows)
-            clip = clip_of_pictures(self.images, names, boxes_px[fed], self.network.size_px)
+            numbers = person.frame_indices[fed]
+            size_px = self.network.size_px
+            clip = clip_of_pictures(self.images, names, numbers, boxes_px[fed], size_px)
             found = estimator_of(self.network, self.device)(clip).params
             params.rotmats[fed], params.betas[fed] = found.rotmats, found.betas
         return params, fed
@@ -253,7 +255,9 @@ def picture_size_px(person: FieldFrames, images: Path | None) -> tuple[int, int]
             f"{person.people[0]}: got no folder of pictures; expected one: how large they are is "
             "not in the set's files"
         )
-    height, width = read_picture(images, person.images[0], person.people[0]).shape[:2]
+    first = int(person.frame_indices[0])
+    picture = read_picture(images, person.images[0], person.people[0], first)
+    height, width = picture.shape[:2]
     return width, height
 
 
