@@ -215,11 +215,17 @@ class Tcmr(nn.Module):
 
 
 @torch.no_grad()
-def trained(module):
-    """The module with weights and statistics that are not those it begins with."""
+def trained(module, *inputs):
+    """The module with weights that are not those it begins with, and the statistics of its inputs.
+
+    Without these, what a deep network sees hardly reaches its end.
+    """
     for name, value in module.state_dict().items():
-        if "running" in name:
-            value.copy_(torch.rand_like(value) + 0.5)
-        elif value.dim() == 1:
+        if value.dim() == 1 and "running" not in name:
             value.add_(0.1 * torch.randn_like(value))
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        module.train()(*inputs)
     return module.eval()

@@ -24,20 +24,22 @@ MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
-def made(kind, *options):
-    torch.manual_seed(0)
-    return trained(kind(*options))
-
-
-@pytest.fixture(scope="module")
-def spin():
-    return made(Spin)
-
-
 @pytest.fixture(scope="module")
 def images():
+    """Two people cannot look the same: else nobody sees what the backbone does."""
     torch.manual_seed(1)
-    return torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    coarse = torch.rand(2, 3, 8, 8)
+    return (255 * torch.nn.functional.interpolate(coarse, size=64)).to(torch.uint8)
+
+
+def made(kind, *options, see=None):
+    torch.manual_seed(0)
+    return trained(kind(*options), *([] if see is None else [seen(see)]))
+
+
+@pytest.fixture(scope="module")
+def spin(images):
+    return made(Spin, see=images)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_spin_and_eft(spin, images, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("strided", [False, True], ids=["interp", "conv"])
 def test_pares_hrnet(images, tmp_path, strided):
-    theirs = made(PareHmr, strided)
+    theirs = made(PareHmr, strided, see=images)
     names = set(theirs.state_dict())
     for name in (
         "backbone.stage4.2.fuse_layers.3.0.2.1.weight",
@@ -105,7 +107,10 @@ def test_pares_hrnet(images, tmp_path, strided):
     state = {f"model.{name}": value for name, value in theirs.state_dict().items()}
     weights = read_checkpoint(saved(tmp_path / "epoch=77.ckpt", state, "state_dict"))
     assert layout_of(weights) == "pare"
-    same(from_published(weights, BODY_ID)(images).estimate, theirs(seen(images)))
+    found = theirs(seen(images))
+    same(from_published(weights, BODY_ID)(images).estimate, found)
+    # What is seen matters.
+    assert float((found[1][0] - found[1][1]).abs().max()) > 0.05
 
 
 @torch.no_grad()

@@ -75,7 +75,9 @@ class SmoothNet(OverBodies):
                 "sequence() for a video of another length"
             )
         numbers = self.smoothed(self.numbers(features).mT).mT
-        return TemporalOutput(bodies_of(numbers, self.head.body_id), tuple(range(self.frames)))
+        return TemporalOutput(
+            bodies_of(numbers, self.head.body_id, self.head.shift), tuple(range(self.frames))
+        )
 
     def sequence(self, features: Float[Tensor, "t f"]) -> Estimate:
         """Bodies of a video: each the mean over all windows that its frame is in.
@@ -91,7 +93,7 @@ class SmoothNet(OverBodies):
         for k in range(self.frames):
             mean[k : k + len(said)] += said[..., k]
             count[k : k + len(said)] += 1
-        found = bodies_of(mean / count, self.head.body_id)
+        found = bodies_of(mean / count, self.head.body_id, self.head.shift)
         return map_tensors(found, lambda t: t[:total])
 
     def smoothed(self, numbers: Float[Tensor, "b p t"]) -> Float[Tensor, "b p t"]:
