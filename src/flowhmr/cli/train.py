@@ -28,6 +28,7 @@ from flowhmr.networks import (
 from flowhmr.training import (
     LIGHT_HIDDEN,
     TemporalTrainingConfig,
+    light_hpof,
     light_temporal,
     pretrain_temporal,
     score_temporal,
@@ -44,7 +45,7 @@ PRESETS: dict[str, TemporalTrainingConfig] = {
     "vibe": TemporalTrainingConfig(VibeConfig()),
     "vibe-light": light_temporal(VibeConfig(hidden=LIGHT_HIDDEN)),
     "hpof": with_hpof_losses(TemporalTrainingConfig(HpofConfig())),
-    "hpof-light": with_hpof_losses(light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN))),
+    "hpof-light": with_hpof_losses(light_hpof()),
     "smoothnet-light": light_temporal(SmoothNetConfig(frames=16, width=128, inner=64)),
     "context-light": light_temporal(ContextFeaturesConfig()),
     "framewise-light": light_temporal(FramewiseConfig()),

@@ -11,18 +11,20 @@ from flowhmr.experiments.tables import Claim, Row, Table
 from flowhmr.experiments.temporal import ACCEL, ERROR, TrainTemporal
 from flowhmr.losses import AccelerationWeights, RasterFlowWeights, RealismWeights
 from flowhmr.networks import HpofConfig
-from flowhmr.training import LIGHT_HIDDEN, light_temporal, with_hpof_losses
+from flowhmr.training import light_hpof, with_hpof_losses
 
-LIGHT = HpofConfig(blocks=2, width=LIGHT_HIDDEN)
-PLAIN = light_temporal(LIGHT)
+PLAIN = light_hpof()
+LIGHT = PLAIN.network
+assert isinstance(LIGHT, HpofConfig)
 WHOLE = with_hpof_losses(PLAIN)
 ABOUT = f"""The shipped single-frame network, which was trained on other, simpler pictures and
 stays as it is, gives the bodies that HPOF smooths; it learns from SynthMotion's 720 training clips
 with labels and is scored on whole test clips of 31 frames. Smaller than the paper's: {LIGHT.width}
 channels (1024), {LIGHT.window} frames in sight (81; its Table 2 has 27 as the best),
-{PLAIN.train.steps:,} steps of {PLAIN.train.batch} clips. GRU and transformer look as far back. The
-losses of HMR, then the paper's own one after the other; flow is DIS's, compared in
-{WHOLE.raster_px} px."""
+{PLAIN.train.steps:,} steps of {PLAIN.train.batch} clips. GRU and transformer look as far
+back. Poses are said from the mean ones. The losses of HMR and a pull of rotations to what the
+single-frame network says of the features averaged over five frames, then the paper's own one after
+the other; flow is DIS's, compared in {WHOLE.raster_px} px."""
 
 
 def hpof(losses: int = 3, **changed) -> TrainTemporal:

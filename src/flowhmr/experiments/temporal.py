@@ -142,8 +142,9 @@ ABOUT = f"""Features of the shipped single-frame network, which was trained on o
 pictures and stays as it is; the networks over them learn from SynthMotion's 720 training clips with
 labels and are scored on whole test clips of 31 frames. Smaller than the paper's: GRUs of
 {LIGHT.hidden} units a direction (1024), {TRAIN.steps:,} steps of {TRAIN.batch} clips at a rate of
-{TRAIN.optimiser.learning_rate:g} that falls to zero (30 epochs at 5e-5). TCMR's windows reach past
-the ends of a clip in training as in the test: half of so short a clip is near an end."""
+{TRAIN.optimiser.learning_rate:g} that falls to zero (30 epochs at 5e-5), rotations held to what the
+single-frame network says of the features averaged over five frames (no such thing). TCMR's windows
+reach past the ends of a clip in training as in the test: half of so short a clip is near an end."""
 
 
 def tcmr(**changed) -> TrainTemporal:

@@ -100,7 +100,7 @@ class TemporalTrainingConfig:
             )
 
 
-def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
+def light_temporal(network: OverFeatures, learning_rate: float = 5e-4) -> TemporalTrainingConfig:
     """A run on small images that takes minutes on one CPU core, once the features are there.
 
     Against the papers: features of the shipped network (792 numbers a frame, not ResNet-50's 2048),
@@ -109,6 +109,7 @@ def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
 
     Args:
         network: architecture; give `LIGHT_HIDDEN` units or channels.
+        learning_rate: before it falls.
     """
     return TemporalTrainingConfig(
         network=network,
@@ -118,13 +119,20 @@ def light_temporal(network: OverFeatures) -> TemporalTrainingConfig:
         train=TemporalLoopConfig(
             steps=1_500,
             batch=32,
-            optimiser=OptimiserConfig(5e-4, warmup=50, decay=1_000, clip_norm=1.0, average=0.99),
+            optimiser=OptimiserConfig(
+                learning_rate, warmup=50, decay=1_000, clip_norm=1.0, average=0.99
+            ),
             workers=0,
             anchor=AnchorWeights(480.0, 0.0, 0.0),
             anchor_reach=2,
             discriminator=MotionDiscriminatorConfig(LIGHT_HIDDEN),
         ),
     )
+
+
+def light_hpof() -> TemporalTrainingConfig:
+    """`light_temporal` for HPOF, without its own losses; it says poses from the mean ones."""
+    return light_temporal(HpofConfig(blocks=2, width=LIGHT_HIDDEN, residual=False), 1e-3)
 
 
 def with_hpof_losses(config: TemporalTrainingConfig) -> TemporalTrainingConfig:
