@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, str] = {
     "records": "geometry cameras body flow",
     "bodyflow": "cameras body raster flow",
     "networks": "geometry cameras files body records",
-    "synth": "geometry cameras body raster flow records",
+    "synth": "geometry cameras files body raster flow records",
     "data": "geometry cameras files body flow records synth",
     "losses": "geometry cameras body raster flow records bodyflow",
     "evaluation": "geometry cameras body records flow bodyflow",

@@ -53,6 +53,15 @@ def test_convert_writes_what_training_reads(flowhmr, spin, tmp_path):
     assert len(FrameStore(tmp_path / "out.npz", tmp_path, open_body())) == 2
 
 
+def test_check_of_what_has_no_rows(flowhmr, tmp_path):
+    answer = flowhmr("data", "check", "bvh", tmp_path)
+    assert answer.status == 1
+    assert "0 of 0 recordings read" in answer.out
+    assert "got no .bvh below it" in answer.err
+    answer = flowhmr("data", "convert", "bvh", tmp_path, tmp_path / "out.npz")
+    assert "which has no rows of people in pictures" in answer.err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

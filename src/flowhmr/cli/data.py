@@ -8,21 +8,34 @@ import tyro
 
 from flowhmr.body import load_body, open_body
 from flowhmr.cli.shared import StepProgress, console
-from flowhmr.data import KINDS, check_field, convert_field, open_field
+from flowhmr.data import (
+    KINDS,
+    OTHER_KINDS,
+    FieldReport,
+    Findings,
+    check_field,
+    check_other,
+    convert_field,
+    open_field,
+)
 
 Kinds = Annotated[str, tyro.conf.arg(metavar="KIND", help=f"Layout: {', '.join(KINDS)}.")]
+AllKinds = Annotated[
+    str, tyro.conf.arg(metavar="KIND", help=f"Layout: {', '.join([*KINDS, *OTHER_KINDS])}.")
+]
 
 
 @dataclass(frozen=True)
 class Check:
     """Counts, ranges and the first inconsistency."""
 
-    kind: tyro.conf.Positional[Kinds]
+    kind: tyro.conf.Positional[AllKinds]
     """Layout of the set (docs/data.md)."""
     path: tyro.conf.Positional[Path]
     """Its file or folder."""
     beside: Path | None = None
-    """The other file that some layouts have: static fits (spin), COCO's json (eft)."""
+    """The other file that some layouts have: static fits (spin), COCO's json (eft), SMPL's file
+    (regressor), the csv (kinetics)."""
     images: Path | None = None
     """The folder that its image names are below, to see whether they are there."""
 
@@ -58,14 +71,23 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Check or convert."""
     command = arguments.command
-    found = open_field(command.kind, command.path, command.beside)
     if isinstance(command, Check):
-        report = check_field(found, command.images, StepProgress("reading"))
+        report = _check(command)
         for line in report.lines():
             console.print(line, markup=False, highlight=False)
         if report.problem:
             raise ValueError(f"{command.path}: {report.problem}")
         return
+    found = open_field(command.kind, command.path, command.beside)
     body = open_body() if command.body is None else load_body(command.body)
     count = convert_field(found, command.kind, body, command.out, StepProgress("reading"))
     console.print(f"{count} of {len(found)} rows: {command.out}")
+
+
+def _check(command: Check) -> FieldReport | Findings:
+    if command.kind not in OTHER_KINDS:
+        found = open_field(command.kind, command.path, command.beside)
+        return check_field(found, command.images, StepProgress("reading"))
+    if command.images is not None:
+        raise ValueError(f"--images: got {command.images} for {command.kind}; expected none")
+    return check_other(command.kind, command.path, command.beside, StepProgress("reading"))

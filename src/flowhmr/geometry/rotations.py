@@ -63,7 +63,8 @@ def geodesic_rad(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Floa
 
 
 def slerp(
-    a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"], share: float
+    a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"], share: float | Tensor
 ) -> Float[Tensor, "*b 3 3"]:
-    """Spherical interpolation from ``a`` (share 0) to ``b`` (share 1), the shorter way round."""
+    """Spherical interpolation from ``a`` (share 0) to ``b`` (share 1), the shorter way round; the
+    share may be one for each rotation, [*b 1]."""
     return a @ rotmat_from_axis_angle(share * axis_angle_from_rotmat(a.transpose(-1, -2) @ b))

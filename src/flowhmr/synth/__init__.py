@@ -1,6 +1,7 @@
 """Synthetic people: seeded stills and clips with exact labels, from the open body alone."""
 
 from flowhmr.synth.actors import MotionConfig
+from flowhmr.synth.amass import AmassError, AmassFile, amass_files, load_amass, read_amass
 from flowhmr.synth.bvh import BvhError, load_bvh_folder, read_bvh
 from flowhmr.synth.clips import ClipConfig, render_clip
 from flowhmr.synth.detections import detected_joints
@@ -43,6 +44,8 @@ __all__ = [
     "LABELLED_SHARES",
     "SPLITS",
     "TEST_MOVES",
+    "AmassError",
+    "AmassFile",
     "Backdrop",
     "BackdropFolder",
     "BvhError",
@@ -68,15 +71,18 @@ __all__ = [
     "SynthConfig",
     "SynthTrack",
     "TrackConfig",
+    "amass_files",
     "compress",
     "detected_joints",
     "export_shards",
+    "load_amass",
     "load_bvh_folder",
     "load_motions",
     "load_split",
     "mean_rotmats",
     "mirror_motion",
     "paste",
+    "read_amass",
     "read_bvh",
     "render_clip",
     "render_stills",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowhmr.body import SMPL_24, BodyModel, BodyParams, open_body
 from flowhmr.geometry import rotmat_from_axis_angle
+from flowhmr.synth.amass import amass_files, read_amass
 from flowhmr.synth.bvh import load_bvh_folder
 from flowhmr.synth.motion import (
     Motion,
@@ -52,7 +53,7 @@ class MotionConfig:
     mirror: float = 0.5
     """Share of motions done with the other hand and foot."""
     bvh: Path | None = None
-    """A folder of BVH files to use instead of the shipped capture."""
+    """A folder of BVH files, or of AMASS's npz, to use instead of the shipped capture."""
     warp: float = 0.3
     """Strength of the time warp."""
     cut: float = 0.1
@@ -165,6 +166,8 @@ def _recordings(config: MotionConfig) -> tuple[Motion, ...]:
 
 @cache
 def _users_motions(folder: Path) -> tuple[Motion, ...]:
+    if next(folder.rglob("*.npz"), None) is not None:
+        return tuple(read_amass(path, fps=FPS) for path in amass_files(folder))
     return load_bvh_folder(folder, fps=FPS)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowhmr.body import SMPL_24, mirror_rotmats
-from flowhmr.geometry import rotmat_from_axis_angle
+from flowhmr.geometry import rotmat_from_axis_angle, slerp
 
 Split = Literal["train", "val", "test"]
 
@@ -73,6 +73,20 @@ def load_motions(split: Split) -> tuple[Motion, ...]:
         for s, n, name, action in rows
         if split_of(str(name)) == split
     )
+
+
+def at_rate(
+    rotmats: Float[Tensor, "t j 3 3"], points: Float[Tensor, "t k 3"], fps: float, wanted_fps: float
+) -> tuple[Float[Tensor, "s j 3 3"], Float[Tensor, "s k 3"]]:
+    """The same motion at another rate, from its first frame to the last that it reaches."""
+    last = len(rotmats) - 1
+    count = int(last * wanted_fps / fps + 1e-6) + 1
+    times = torch.arange(count, dtype=torch.float64) * (fps / wanted_fps)
+    before = (times + 1e-6).floor().long().clamp(max=last)
+    after = (before + 1).clamp(max=last)
+    how_far = (times - before).clamp(min=0)[:, None, None]
+    turned = slerp(rotmats[before], rotmats[after], how_far)
+    return turned, points[before].lerp(points[after], how_far)
 
 
 def mirror_motion(motion: Motion) -> Motion:

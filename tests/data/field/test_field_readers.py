@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from field_files import (
     coco,
     coco_points,
@@ -25,7 +26,6 @@ from field_files import (
     write_human36m,
     write_mpii3d_test,
 )
-
 from flowhmr.body import COCO_17, H36M_14, H36M_17, SPIN_24, SPIN_49, SPIN_EXTRA_9
 from flowhmr.cameras import crop_from_box, project_weak
 from flowhmr.data.field.coco import CocoSet

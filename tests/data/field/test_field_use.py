@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from field_files import (
     coco,
     eft,
@@ -27,7 +28,6 @@ from field_files import (
     vibe_bytes,
     write_human36m,
 )
-
 from flowhmr.body import COCO_17, SMPL_24, open_body
 from flowhmr.cameras import project_weak
 from flowhmr.data import (

@@ -4,18 +4,22 @@ from flowhmr.data.field.check import FieldReport, check_field, field_batches
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.kinds import KINDS, open_field
 from flowhmr.data.field.labels import field_labels, named_keypoints
+from flowhmr.data.field.other_kinds import OTHER_KINDS, Findings, check_other
 from flowhmr.data.field.pictures import clip_of_pictures, read_picture
 from flowhmr.data.field.store import FrameStore, convert_field
 from flowhmr.data.field.video import field_videos, video_of_frames
 
 __all__ = [
     "KINDS",
+    "OTHER_KINDS",
     "FieldError",
     "FieldFrames",
     "FieldReport",
     "FieldSet",
+    "Findings",
     "FrameStore",
     "check_field",
+    "check_other",
     "clip_of_pictures",
     "convert_field",
     "field_batches",

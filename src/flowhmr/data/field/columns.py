@@ -61,8 +61,10 @@ class Columns:
             found = ", ".join(sorted(map(str, self.table))[:20])
             raise self.error(key, f"none (found: {found})", "it")
         value = self.table[key]
-        if not hasattr(value, "__len__") or len(value) != self.count:
-            length = len(value) if hasattr(value, "__len__") else "no"
+        length = "no"
+        if hasattr(value, "__len__") and not (isinstance(value, np.ndarray) and value.ndim == 0):
+            length = len(value)
+        if length != self.count:
             raise self.error(key, f"{length} rows", f"{self.count}, as the other fields have")
         return value
 

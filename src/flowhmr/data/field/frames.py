@@ -52,6 +52,8 @@ class FieldFrames:
     """SMPL's shape; together with ``rotmats``."""
     has_body: Bool[Tensor, "n"] | None = None
     """Which rows have pose and shape; together with ``rotmats``."""
+    model: str = "smpl"
+    """Whose betas these are: "smpl", or "smplx", whose shapes are others (poses mean the same)."""
     genders: tuple[str, ...] | None = None
     """Whose SMPL the betas are of: "male", "female" or "neutral"."""
     pelvis_m: Float[Tensor, "n 3"] | None = None

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from flowhmr.data.field.bedlam import BedlamSet
 from flowhmr.data.field.coco import CocoSet
 from flowhmr.data.field.eft import EftSet
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.h36m import Human36mSet
+from flowhmr.data.field.humandata import HumanDataSet
+from flowhmr.data.field.insta import InstaSet
 from flowhmr.data.field.mpii3d import Mpii3dSet
+from flowhmr.data.field.other_kinds import OTHER_KINDS
 from flowhmr.data.field.penn import PennSet
+from flowhmr.data.field.posetrack import PosetrackSet
 from flowhmr.data.field.spin import SpinSet
+from flowhmr.data.field.surreal import SurrealSet
 from flowhmr.data.field.threedpw import ThreeDpwSet
 from flowhmr.data.field.vibe import VibeSet
 from flowhmr.files import DataFileError
@@ -45,6 +51,13 @@ KINDS: Mapping[str, Kind] = {
     "mpii3d": Kind(lambda path, beside: Mpii3dSet(path), "the folder of MPI-INF-3DHP"),
     "coco": Kind(lambda path, beside: CocoSet(path), "COCO's person_keypoints_*.json"),
     "penn": Kind(lambda path, beside: PennSet(path), "the labels folder of Penn Action"),
+    "bedlam": Kind(lambda path, beside: BedlamSet(path), "BEDLAM's npz"),
+    "humandata": Kind(lambda path, beside: HumanDataSet(path), "a HumanData npz of MMHuman3D"),
+    "surreal": Kind(lambda path, beside: SurrealSet(path), "SURREAL's folder, or one *_info.mat"),
+    "insta": Kind(lambda path, beside: InstaSet(path), "InstaVariety's folder, or one .tfrecord"),
+    "posetrack": Kind(
+        lambda path, beside: PosetrackSet(path), "PoseTrack's annotations, or one video's .json"
+    ),
 }
 """Layouts by name."""
 
@@ -60,6 +73,11 @@ def open_field(kind: str, path: Path, beside: Path | None = None) -> FieldSet:
     Raises:
         FieldError: an unknown layout, or a file that is not of it.
     """
+    if kind in OTHER_KINDS:
+        raise FieldError(
+            f"kind: got {kind!r}, which has no rows of people in pictures; expected one of "
+            f"{', '.join(KINDS)}; {OTHER_KINDS[kind].use}"
+        )
     if kind not in KINDS:
         raise FieldError(f"kind: got {kind!r}; expected one of {', '.join(KINDS)}")
     if beside is not None and not KINDS[kind].beside:

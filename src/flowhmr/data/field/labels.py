@@ -34,13 +34,18 @@ def field_labels(frames: FieldFrames, body: BodyModel) -> Labels:
     the limbs' joints are where they were annotated (`SHARED`), the others unknown.
 
     Raises:
-        FieldError: the set has no bodies.
+        FieldError: the set has no bodies, or such of SMPL-X where SMPL's shapes are needed.
     """
     if frames.rotmats is None or frames.betas is None:
         raise FieldError("got a set without pose and shape; expected bodies; fit some first")
     rotmats = frames.rotmats
     betas = torch.zeros(len(frames), body.num_betas)
     if body.topology == "smpl":
+        if frames.model != "smpl":
+            raise FieldError(
+                f"got betas of {frames.model}; expected SMPL's; take the poses alone (the open "
+                "body: no --body), or fit SMPL to them first"
+            )
         known = min(body.num_betas, frames.betas.shape[-1])
         betas[:, :known] = frames.betas[:, :known]
     params = body.params(rotmats, betas)

@@ -3,7 +3,8 @@
 ``.npz``, not packed, one row for each person and picture:
 
 ``format`` ("flowhmr-frames"), ``version`` (1), ``kind``, ``body_id``
-``image`` [n]: file name below the folder of pictures; ``person`` [n] ("" for stills); ``frame`` [n]
+``image`` [n]: name of a picture, or of the video whose frame it is, below the folder of pictures
+``person`` [n] ("" for stills); ``frame`` [n]
 ``boxes_px`` [n 4]: x, y, w, h
 ``rotmats`` [n 24 3 3], ``betas`` [n k]: of the body ``body_id``, joint 0 into camera axes
 ``joints_m`` [n 24 3]: as `flowhmr.records.Labels`
@@ -127,7 +128,8 @@ class FrameStore:
         return self.columns.count
 
     def images(self, still: int) -> UInt8[np.ndarray, "1 h w 3"]:
-        """The picture of one row, RGB, with an axis for its one frame.
+        """The picture of one row, RGB, with an axis for its one frame: a file of its own, or a
+        frame of the video that the row names.
 
         Raises:
             FieldError: it is not there, leads out of the folder, or is no picture.

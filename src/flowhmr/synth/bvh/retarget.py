@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flowhmr.body import SMPL_24
-from flowhmr.geometry import axis_angle_from_rotmat, rotmat_from_axis_angle
+from flowhmr.geometry import rotmat_from_axis_angle, slerp
 from flowhmr.synth.bvh.files import BvhError, BvhFile
 from flowhmr.synth.bvh.names import match_names
 from flowhmr.synth.bvh.rig import BONES, SIDES, Rig, our_rest_joints
+from flowhmr.synth.motion import at_rate
 
 Up = Literal["y", "z"]
 LEG_M = (0.2, 2.0)
@@ -28,28 +29,10 @@ SEARCHED_FRAMES = 500
 CMU_NECK_DEG, CMU_HEAD_DEG, CMU_FEET_DEG = (-10.5, 7.2), 15.2, 4.3
 
 
-def slerp(
-    start: Float[Tensor, "*b 3 3"], end: Float[Tensor, "*b 3 3"], how_far: float | Tensor
-) -> Float[Tensor, "*b 3 3"]:
-    """Rotations on the shortest arc; ``how_far`` [*b 1] goes from 0 to 1."""
-    way = axis_angle_from_rotmat(start.transpose(-1, -2) @ end)
-    return start @ rotmat_from_axis_angle(how_far * way)
-
-
 def resample(file: BvhFile, fps: float) -> BvhFile:
     """The same motion at another rate, from its first frame to the last that it reaches."""
-    last = len(file.rotmats) - 1
-    count = int(last * fps / file.fps + 1e-6) + 1
-    times = torch.arange(count, dtype=torch.float64) * (file.fps / fps)
-    before = (times + 1e-6).floor().long().clamp(max=last)
-    after = (before + 1).clamp(max=last)
-    how_far = (times - before).clamp(min=0)[:, None, None]
-    return replace(
-        file,
-        rotmats=slerp(file.rotmats[before], file.rotmats[after], how_far),
-        offsets=file.offsets[before].lerp(file.offsets[after], how_far),
-        fps=fps,
-    )
+    rotmats, offsets = at_rate(file.rotmats, file.offsets, file.fps, fps)
+    return replace(file, rotmats=rotmats, offsets=offsets, fps=fps)
 
 
 def forward(
