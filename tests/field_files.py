@@ -166,7 +166,8 @@ def eft(t):
             }
         )
         points = in_file(coco_points(t)[i])
-        points[:, 2] = 2 * (points[:, 2] > 0)
+        # Hidden ones are annotated, too.
+        points[:, 2] = (1 + np.arange(17) % 2) * (points[:, 2] > 0)
         annotations.append(
             {"id": 1000 - i, "image_id": i // 2, "keypoints": points.reshape(-1).tolist()}
         )
@@ -289,6 +290,8 @@ def write_mpii3d_test(path, t):
     with h5py.File(path, "w", userblock_size=512) as file:
         file["annot2"] = in_file(t.keypoints_px)[:, None, :17, :2]
         file["univ_annot3"] = 1000 * t.joints_cam[:, None, :17]
+        # The same people as large as they are.
+        file["annot3"] = 1100 * t.joints_cam[:, None, :17]
         file["valid_frame"] = (np.arange(len(t)) != 1).astype(np.float64)[:, None]
 
 

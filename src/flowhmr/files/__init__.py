@@ -1,6 +1,7 @@
-"""Files of others as plain data: pickles, joblib, torch, npy, npz, MATLAB, HDF5, JSON, TFRecord;
-nothing in them runs."""
+"""Files of others as plain data: pickles, joblib, torch, npy, npz, MATLAB, HDF5, JSON, TFRecord,
+CDF; nothing in them runs."""
 
+from flowhmr.files.cdf import data_of_cdf
 from flowhmr.files.containers import MAX_BYTES, plain_data
 from flowhmr.files.errors import DataFileError, PickleFileError
 from flowhmr.files.jsons import json_entries
@@ -13,6 +14,7 @@ __all__ = [
     "DataFileError",
     "Features",
     "PickleFileError",
+    "data_of_cdf",
     "data_of_pickle",
     "example_of",
     "json_entries",

@@ -215,4 +215,6 @@ def _json(content: memoryview) -> Any:
     try:
         return json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
-        raise DataFileError(f"got JSON that is damaged ({error}); copy it again") from error
+        raise DataFileError(
+            f"got JSON that is damaged ({error}); expected a whole file; copy it again"
+        ) from error

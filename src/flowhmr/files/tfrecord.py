@@ -69,7 +69,9 @@ def example_of(record: memoryview, keys: Collection[str] | None = None) -> Featu
             try:
                 name = bytes(_message(parts[1])).decode("utf-8")
             except (KeyError, UnicodeDecodeError) as error:
-                raise DataFileError(f"got a feature without a name ({error}); {_REMEDY}") from error
+                raise DataFileError(
+                    f"got a feature without a name ({error}); expected a whole file; {_REMEDY}"
+                ) from error
             if keys is None or name in keys:
                 found[name] = _values(_message(parts.get(2, memoryview(b""))))
     return found
@@ -112,7 +114,9 @@ def _signed(value: int) -> int:
 
 def _message(value: "memoryview | int") -> memoryview:
     if isinstance(value, int):
-        raise DataFileError(f"got a number in the place of a message; {_REMEDY}")
+        raise DataFileError(
+            f"got a number in the place of a message; expected a whole file; {_REMEDY}"
+        )
     return value
 
 
@@ -153,7 +157,7 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & (2**64 - 1), place
-    raise DataFileError(f"got a number that does not end; {_REMEDY}")
+    raise DataFileError(f"got a number that does not end; expected a whole file; {_REMEDY}")
 
 
 def masked_crc(raw: bytes) -> int:

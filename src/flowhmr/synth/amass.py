@@ -143,7 +143,11 @@ def _numbers(
 
 def _gender(path: Path, stored: Any) -> str:
     """Text, or bytes, in an array without axes."""
-    value = stored.item() if isinstance(stored, np.ndarray) and stored.size == 1 else stored
+    try:
+        value = stored.item() if isinstance(stored, np.ndarray) and stored.size == 1 else stored
+    # What numpy raises for letters that Unicode does not have.
+    except SystemError:
+        value = None
     text = value.decode("latin1") if isinstance(value, bytes) else value
     if text not in ("male", "female", "neutral"):
         raise AmassError(

@@ -1,5 +1,6 @@
 """More layouts of the field, written from `field_files.Truth` by their own rules."""
 
+import gzip
 import io
 import struct
 
@@ -270,3 +271,90 @@ def insta(t, normalised=False, toes=True):
         features["image/phis"] = np.zeros((len(t), 4), np.float32)
     points[..., :2] = np.where(points[..., 2:] > 0, points[..., :2] + 0.5, 0)
     return features, points
+
+
+def cdf_bytes(values, name="Pose", wide=8, packed=False, order="<", columns_first=False, blocks=2):
+    """A CDF file of one zVariable [records, *dimensions] of doubles.
+
+    Args:
+        wide: bytes of an offset: 8 in version 3, 4 in version 2.
+        packed: with gzip.
+        blocks: how many blocks of records the values lie in.
+    """
+    count, *shape = values.shape
+    code = {8: "q", 4: "i"}[wide]
+
+    def record(kind, *fields):
+        """Text as bytes, "o" before offsets, else numbers of four bytes."""
+        body = b"".join(
+            f
+            if isinstance(f, bytes)
+            else struct.pack(
+                f">{code if isinstance(f, tuple) else 'i'}", f[0] if isinstance(f, tuple) else f
+            )
+            for f in fields
+        )
+        return struct.pack(f">{code}i", len(body) + wide + 4, kind) + body
+
+    flags = 2 | (0 if columns_first else 1)
+    magic = struct.pack(">II", {8: 0xCDF30001, 4: 0xCDF26002}[wide], 0x0000FFFF)
+    encoding = {"<": 6, ">": 1}[order]
+
+    def head(directory):
+        return record(1, (directory,), 3, 8, encoding, flags, 0, 0, 0, 0, 0, bytes(256))
+
+    def top(variable, end):
+        return record(2, (0,), (variable,), (0,), (end,), 0, 0, -1, 0, 1, (0,), 0, 0, 0)
+
+    def variable(index, packing):
+        label = name.encode().ljust({8: 256, 4: 64}[wide], b"\0")
+        dims = [len(shape), *shape, *[-1] * len(shape)]
+        fields = (45, count - 1, (index,), (index,), 1 | 4 * packed, 0, 0, 0, 0, 1, 0, (packing,))
+        return record(8, (0,), *fields, 0, label, *dims)
+
+    stored = values.transpose(0, *range(len(shape), 0, -1)) if columns_first else values
+    parts = np.array_split(stored.astype(order + "f8"), blocks)
+    bounds = np.cumsum([0, *map(len, parts)])
+
+    def index(places):
+        return record(
+            6, (0,), blocks, blocks, *map(int, bounds[:-1]), *(int(b) - 1 for b in bounds[1:]),
+            *((place,) for place in places),
+        )  # fmt: skip
+
+    packing = record(11, 5, 0, 1, 6)
+    data = []
+    for part in parts:
+        raw = part.tobytes()
+        if packed:
+            raw = gzip.compress(raw, mtime=0)
+            data.append(record(13, 0, (len(raw),), raw))
+        else:
+            data.append(record(7, raw))
+    # Sizes do not depend on the places, so that the places follow from empty ones.
+    place = len(magic) + len(head(0))
+    at_top = place
+    at_variable = at_top + len(top(0, 0))
+    at_packing = at_variable + len(variable(0, 0))
+    at_index = at_packing + len(packing)
+    places = list(at_index + len(index([0] * blocks)) + np.cumsum([0, *map(len, data)]))
+    return b"".join(
+        [
+            magic, head(at_top), top(at_variable, int(places[-1])),
+            variable(at_index, at_packing if packed else -1), packing,
+            index([int(p) for p in places[:-1]]), *data,
+        ]
+    )  # fmt: skip
+
+
+H36M_PICKED = [11, 6, 7, 8, 1, 2, 3, 12, 24, 14, 15, 17, 18, 19, 25, 26, 27]
+
+
+def human36m_cdf(t, **options):
+    """3D and 2D poses of a video: 32 joints, of which 17 are the truth's first."""
+    rng = np.random.default_rng(7)
+    joints = rng.normal(0, 900, (len(t), 32, 3))
+    joints[:, H36M_PICKED] = 1000 * t.joints_cam[:, :17]
+    points = rng.uniform(0, 1000, (len(t), 32, 2))
+    points[:, H36M_PICKED] = t.joints_px[:, :17] - 0.5
+    return tuple(cdf_bytes(a.reshape(1, len(t), -1), blocks=1, **options) for a in (joints, points))

@@ -10,6 +10,7 @@ from more_field_files import (
     SURREAL_INTRINSICS,
     SURREAL_SIDES,
     bedlam,
+    human36m_cdf,
     humandata,
     insta,
     npz_of_objects,
@@ -23,7 +24,7 @@ from more_field_files import (
 from scipy.spatial.transform import Rotation
 
 from field_files import joined, json_bytes, mat_bytes, truth
-from flowhmr.body import OPENPOSE_25, SMPL_24, open_body
+from flowhmr.body import OPENPOSE_25, SMPL_24, SPIN_H36M_17, open_body
 from flowhmr.cameras import crop_from_box
 from flowhmr.data import (
     FieldError,
@@ -34,6 +35,7 @@ from flowhmr.data import (
     write_video,
 )
 from flowhmr.data.field.bedlam import BedlamSet
+from flowhmr.data.field.h36m_cdf import Human36mCdfSet
 from flowhmr.data.field.humandata import HUMANDATA_190, HumanDataSet
 from flowhmr.data.field.insta import INSTA_25, InstaSet
 from flowhmr.data.field.posetrack import POSETRACK_17, PosetrackSet
@@ -396,6 +398,34 @@ class TestInsta:
         )
         with pytest.raises(FieldError, match="image/encoded: got no picture in row 2"):
             InstaSet(path).pictures(np.array([2]))
+
+
+class TestHuman36mCdf:
+    @pytest.fixture
+    def folder(self, saved):
+        joints, points = human36m_cdf(T, columns_first=True)
+        name = "S9/MyPoseFeatures/{}/Directions 1.54138969.cdf"
+        saved(name.format("D2_Positions"), points)
+        return saved(name.format("D3_Positions_mono"), joints).parents[3]
+
+    def test_round_trip(self, folder):
+        """Seventeen of 32 joints, millimetres in the camera's axes."""
+        found = everything(Human36mCdfSet(folder))
+        assert near(found.joints_cam[..., :3], T.joints_cam[:, :17])
+        assert near(found.keypoints_px[..., :2], T.joints_px[:, :17])
+        assert found.joint_set == found.keypoint_set == SPIN_H36M_17
+        assert found.images[3] == "S9/Videos/Directions 1.54138969.mp4"
+        assert found.frame_indices.tolist() == [0, 1, 2, 3, 4, 5]
+
+    def test_what_cannot_be_is_refused(self, folder, saved):
+        with pytest.raises(FieldError, match=r"got no D3_Positions_mono/\*\.cdf"):
+            Human36mCdfSet(folder / "S9" / "MyPoseFeatures" / "D2_Positions")
+        other = saved("S9/MyPoseFeatures/D3_Positions_mono/b.cdf", human36m_cdf(T)[1])
+        with pytest.raises(FieldError, match=r"b.cdf: Pose: got shape \(1, 6, 64\)"):
+            Human36mCdfSet(folder)
+        other.write_bytes(human36m_cdf(T)[0])
+        with pytest.raises(FieldError, match=r"D2_Positions/b\.cdf: got .*3D and 2D poses"):
+            Human36mCdfSet(folder)
 
 
 def test_kinds_find_them(saved):

@@ -32,7 +32,7 @@ from flowhmr.data.field.coco import CocoSet
 from flowhmr.data.field.eft import EftSet
 from flowhmr.data.field.frames import FieldError
 from flowhmr.data.field.h36m import Human36mSet
-from flowhmr.data.field.mpii3d import Mpii3dSet
+from flowhmr.data.field.mpii3d import MPII3D_17, MPII3D_28, Mpii3dSet
 from flowhmr.data.field.penn import PENN_13, PennSet
 from flowhmr.data.field.spin import SpinSet
 from flowhmr.data.field.threedpw import ThreeDpwSet
@@ -412,6 +412,15 @@ class TestMpii3d:
         assert near(found.joints_cam[..., :3], expected)
         points = in_file(self.PEOPLE[0].keypoints_px)[:, :28, :2] + 0.5
         assert near(found.keypoints_px[:3, :, :2], points)
+
+    def test_joints_stand_where_its_own_tools_have_them(self):
+        """Left before right in training, the right arm and leg first in the test set."""
+        assert MPII3D_28.names[4:8] == ("pelvis", "neck", "head", "head_top")
+        sided = {"left_shoulder": 9, "left_wrist": 11, "right_elbow": 15, "left_hip": 18}
+        sided |= {"left_toe": 22, "right_knee": 24, "right_toe": 27}
+        assert {name: MPII3D_28.index(name) for name in sided} == sided
+        tested = {"right_shoulder": 2, "left_wrist": 7, "right_hip": 8, "left_ankle": 13}
+        assert {name: MPII3D_17.index(name) for name in tested} == tested
 
     def test_the_test_set_is_hdf5_and_has_frames_that_do_not_count(self, tmp_path):
         t = self.PEOPLE[0]

@@ -96,7 +96,11 @@ class Columns:
     def texts(self, key: str, rows: Int[np.ndarray, "n"]) -> tuple[str, ...]:
         """Some rows of a field of text; bytes are decoded."""
         value = self.get(key)
-        found = [value[row] for row in rows]
+        try:
+            found = [value[row] for row in rows]
+        # What numpy raises for letters that Unicode does not have.
+        except SystemError as error:
+            raise self.error(key, f"letters that there are not ({error})", "text") from error
         texts = [t.decode("utf-8", "replace") if isinstance(t, bytes) else t for t in found]
         for row, text in zip(rows, texts):
             if not isinstance(text, str):

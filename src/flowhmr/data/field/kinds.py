@@ -13,6 +13,7 @@ from flowhmr.data.field.coco import CocoSet
 from flowhmr.data.field.eft import EftSet
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.h36m import Human36mSet
+from flowhmr.data.field.h36m_cdf import Human36mCdfSet
 from flowhmr.data.field.humandata import HumanDataSet
 from flowhmr.data.field.insta import InstaSet
 from flowhmr.data.field.mpii3d import Mpii3dSet
@@ -47,6 +48,9 @@ KINDS: Mapping[str, Kind] = {
     "vibe": Kind(lambda path, beside: VibeSet(path), "a database of VIBE or TCMR (.pt)"),
     "h36m": Kind(
         lambda path, beside: Human36mSet(path), "the folder of Human36M_subject*_camera.json"
+    ),
+    "h36m-cdf": Kind(
+        lambda path, beside: Human36mCdfSet(path), "Human3.6M's folder, with its pose features"
     ),
     "mpii3d": Kind(lambda path, beside: Mpii3dSet(path), "the folder of MPI-INF-3DHP"),
     "coco": Kind(lambda path, beside: CocoSet(path), "COCO's person_keypoints_*.json"),
@@ -86,6 +90,10 @@ def open_field(kind: str, path: Path, beside: Path | None = None) -> FieldSet:
         return _Guarded(KINDS[kind].open(path, beside))
 
 
+# The last one: numpy's, for letters that Unicode does not have.
+_ODD = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, SystemError)
+
+
 class _Guarded:
     """A set whose errors are all `FieldError`: values of any kind may stand anywhere in a file."""
 
@@ -114,7 +122,7 @@ def _ours(path: Path) -> Iterator[None]:
         raise FieldError(f"{path}: {error}") from error
     except OSError as error:
         raise FieldError(f"{path}: got {error}; expected a file; check its name") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except _ODD as error:
         raise FieldError(
             f"{path}: got {type(error).__name__} {error}; expected the layout that docs/data.md "
             "describes; give the file as it was published"
