@@ -114,7 +114,7 @@ def test_folders_have_files_that_are_no_recordings(saved, tmp_path):
         ({"poses": np.zeros((0, 156))}, "poses: got float64 of shape"),
         ({"poses": np.full((3, 156), np.nan)}, "poses: got a number that is not finite"),
         ({"trans": np.zeros((4, 3))}, r"trans: got float64 of shape \(4, 3\)"),
-        ({"mocap_framerate": np.array(0.0)}, "mocap_framerate: got 0.0; expected more"),
+        ({"mocap_framerate": np.array(0.0)}, "mocap_framerate: got 0.0; expected 1 to 1000"),
         ({"gender": np.array("x")}, "gender: got 'x'"),
         ({"betas": np.array(list("ab"))}, "betas: got <U1"),
     ],

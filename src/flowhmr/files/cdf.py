@@ -130,7 +130,7 @@ class _Reader:
         """All of them, or those that are asked for."""
         top = self.record(self.directory)
         firsts = [top.offset(), top.offset()]
-        top.offset(), top.offset()  # attributes, the end of the file
+        top.take(2 * self.wide)  # attributes, the end of the file
         top.numbers(3)
         dims = top.numbers(2)[0]
         top.offset()

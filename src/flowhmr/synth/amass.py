@@ -20,7 +20,7 @@ _HANDS = {156: (22, 37), 165: (25, 40)}
 SMPL has its hands. Joint 23 of SMPL+H is the left index finger's second."""
 _UPRIGHT = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
 """From AMASS's world (z up) to ours (y up)."""
-MAX_FPS = 1000.0
+MIN_FPS, MAX_FPS = 1.0, 1000.0
 
 
 class AmassError(DataFileError):
@@ -62,10 +62,10 @@ def load_amass(path: Path) -> AmassFile:
             "AMASS; give the file as it was published"
         )
     fps = _numbers(path, table, rate, ())
-    if not 0 < float(fps) <= MAX_FPS:
+    if not MIN_FPS <= float(fps) <= MAX_FPS:
         raise AmassError(
-            f"{path}: {rate}: got {float(fps)}; expected more than 0, at most {MAX_FPS:g}; get the "
-            "file again"
+            f"{path}: {rate}: got {float(fps)}; expected {MIN_FPS:g} to {MAX_FPS:g}; get the file "
+            "again"
         )
     poses = _numbers(path, table, "poses", (None, tuple(_HANDS)))
     rotvecs = torch.from_numpy(poses).unflatten(-1, (-1, 3))
@@ -149,7 +149,7 @@ def _gender(path: Path, stored: Any) -> str:
     except SystemError:
         value = None
     text = value.decode("latin1") if isinstance(value, bytes) else value
-    if text not in ("male", "female", "neutral"):
+    if not isinstance(text, str) or text not in ("male", "female", "neutral"):
         raise AmassError(
             f"{path}: gender: got {str(text)[:40]!r}; expected male, female or neutral"
         )

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from damage import bvh
 
 from flowhmr.data import FieldError, check_other, open_field, write_video
 from flowhmr.data.field.kinetics import listed, videos_of
@@ -55,6 +56,12 @@ MOTION
 def test_bvh_that_breaks_off(tmp_path):
     (tmp_path / "a.bvh").write_text(BVH)
     assert "line 0: got ''; expected 'Frames:'" in check_other("bvh", tmp_path).problem
+
+
+def test_bvh_whose_frames_are_years_apart(tmp_path):
+    """Interpolated, they would fill the memory."""
+    (tmp_path / "a.bvh").write_bytes(bvh().replace(b"Time: 0.0333333", b"Time: 9e9"))
+    assert "got 9e+09 seconds a frame; expected at most 10" in check_other("bvh", tmp_path).problem
 
 
 def test_openpose(tmp_path):

@@ -45,7 +45,8 @@ class BedlamSet:
 
     def __init__(self, path: Path) -> None:
         table = load_table(path, _KEYS)
-        count = len(table["imgname"]) if np.ndim(table.get("imgname")) else 0
+        names = table.get("imgname")
+        count = 0 if names is None or not np.ndim(names) else len(names)
         self.path, self.columns = path, Columns(path, table, count)
         columns = self.columns
         columns.get("imgname")

@@ -142,7 +142,7 @@ def surreal_flow(path: Path, frame: int) -> Float[Tensor, "h w 2"]:
         FieldError: no such frame, or another size.
     """
     flow = _map(path, "gtflow", frame, 2)
-    return torch.from_numpy(flow * np.float32([-1, 1]))
+    return torch.from_numpy(flow * np.array([-1, 1], np.float32))
 
 
 def surreal_depth(path: Path, frame: int) -> Float[Tensor, "h w"]:

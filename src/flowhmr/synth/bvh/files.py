@@ -21,6 +21,8 @@ from flowhmr.geometry import rotmat_from_axis_angle
 AXES = "xyz"
 # Frame times are written with few digits (0.0333333): rates this close to a whole number are it.
 RATE_TOLERANCE = 1e-3
+# A few frames that far apart would be interpolated to as many as memory does not hold.
+MAX_FRAME_S = 10.0
 
 
 class BvhError(ValueError):
@@ -68,6 +70,11 @@ def parse_bvh(path: Path) -> BvhFile:
         )
     joints = _Hierarchy(path, lines[: marks[0]]).read()
     values, frame_time_s = _motion(path, lines, marks[0], joints)
+    if frame_time_s > MAX_FRAME_S:
+        raise BvhError(
+            f"{path}: got {frame_time_s:g} seconds a frame; expected at most {MAX_FRAME_S:g}; "
+            "correct 'Frame Time:', or export the file again"
+        )
     rotmats, offsets = _pose(joints, torch.from_numpy(values))
     fps = 1 / frame_time_s
     if abs(fps - round(fps)) < RATE_TOLERANCE * fps and round(fps) > 0:
