@@ -1,16 +1,10 @@
 """CDF files: versions, orders, packing, blocks; damage is refused."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "data" / "field"))
-
-from more_field_files import cdf_bytes
-
 from flowhmr.files import DataFileError, data_of_cdf
+from more_field_files import cdf_bytes
 
 VALUES = np.random.default_rng(0).normal(size=(5, 4, 3))
 

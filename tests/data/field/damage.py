@@ -8,17 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.io
-from more_field_files import (
-    bedlam,
-    human36m_cdf,
-    humandata,
-    insta,
-    npz_of_objects,
-    posetrack,
-    surreal,
-    tf_example,
-    tf_record_bytes,
-)
 
 from field_files import (
     coco,
@@ -43,6 +32,17 @@ from flowhmr.data import (
 )
 from flowhmr.files import DataFileError
 from flowhmr.synth import BvhError
+from more_field_files import (
+    bedlam,
+    human36m_cdf,
+    humandata,
+    insta,
+    npz_of_objects,
+    posetrack,
+    surreal,
+    tf_example,
+    tf_record_bytes,
+)
 
 OURS = (DataFileError, BodyFileError, BoxError, BvhError, VideoError, FileNotFoundError)
 """What may be raised. A file whose name alone is wrong is not there."""
