@@ -5,22 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from more_field_files import (
-    POSETRACK_NAMES,
-    SURREAL_INTRINSICS,
-    SURREAL_SIDES,
-    bedlam,
-    human36m_cdf,
-    humandata,
-    insta,
-    npz_of_objects,
-    posetrack,
-    posetrack_points,
-    surreal,
-    surreal_px,
-    tf_example,
-    tf_record_bytes,
-)
 from scipy.spatial.transform import Rotation
 
 from field_files import joined, json_bytes, mat_bytes, truth
@@ -40,6 +24,22 @@ from flowhmr.data.field.humandata import HUMANDATA_190, HumanDataSet
 from flowhmr.data.field.insta import INSTA_25, InstaSet
 from flowhmr.data.field.posetrack import POSETRACK_17, PosetrackSet
 from flowhmr.data.field.surreal import SurrealSet, surreal_depth, surreal_flow, surreal_parts
+from more_field_files import (
+    POSETRACK_NAMES,
+    SURREAL_INTRINSICS,
+    SURREAL_SIDES,
+    bedlam,
+    human36m_cdf,
+    humandata,
+    insta,
+    npz_of_objects,
+    posetrack,
+    posetrack_points,
+    surreal,
+    surreal_px,
+    tf_example,
+    tf_record_bytes,
+)
 
 T = truth(6, seed=21)
 
