@@ -1,10 +1,10 @@
 """What the tests of the body share."""
 
 import pytest
-from smpl_files import published, smpl_arrays
 
 from flowhmr.body import load_body
 from python2_pickles import python2_pickle
+from smpl_files import published, smpl_arrays
 
 
 @pytest.fixture(scope="session")

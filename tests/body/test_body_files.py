@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from smpl_files import published, smpl_arrays
 
 from flowhmr.body import (
     H36M_17,
@@ -22,6 +21,7 @@ from flowhmr.body import (
 )
 from flowhmr.geometry import rotmat_from_axis_angle
 from python2_pickles import Ch, Select, python2_pickle
+from smpl_files import published, smpl_arrays
 
 ARRAYS = smpl_arrays()
 
