@@ -80,6 +80,20 @@ def test_openpose_folders(tmp_path, joints, key):
         assert torch.allclose(points, pose, atol=1e-3)
 
 
+def test_openpose_18_is_in_the_order_that_openpose_publishes():
+    """POSE_COCO_BODY_PARTS of its poseParameters.cpp, by abbreviation."""
+    words = (
+        "Nose Neck RSho RElb RWr LSho LElb LWr RHip RKnee RAnk LHip LKnee LAnk REye LEye REar LEar"
+    )
+    whole = {"Sho": "shoulder", "Elb": "elbow", "Wr": "wrist", "Ank": "ankle"}
+    expected = []
+    for word in words.split():
+        side = {"R": "right_", "L": "left_"}.get(word[0], "")
+        part = word[1:] if side else word
+        expected.append(side + whole.get(part, part.lower()))
+    assert OPENPOSE_18.names == tuple(expected)
+
+
 def test_openpose_numbers_count_from_the_name_or_the_order(tmp_path):
     flat = flat_in(OPENPOSE_25, person())
     write_frames(tmp_path, {n: [flat] for n in (7, 8)})
