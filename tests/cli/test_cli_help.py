@@ -66,6 +66,9 @@ def test_every_command_explains_its_flags(flowhmr, name):
             "source": ("SOURCE", "PATH"),
             "command": ("convert", "preview"),
             "name": ("[NAME",),
+            "field": ("--protocol",),
+            "checkpoint": ("CHECKPOINT",),
+            "out": ("--out", "OUT"),
         }
         other["config"] = ("--config", "config:light")
         shown = other.get(field.name, (f"--{field.name}",))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -15,9 +16,9 @@ from flowhmr.networks import from_published, layout_of, read_checkpoint, save_ne
 class Arguments:
     """Flags of ``flowhmr import``."""
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
     """The published file. Nothing in it runs."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The network to write (.safetensors)."""
     smpl: Path
     """Folder with SMPL's neutral body (SMPL_NEUTRAL.pkl, or its older names): these networks give
