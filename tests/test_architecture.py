@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "flowhmr"
 
 MAY_IMPORT: dict[str, str] = {
+    "distributed": "",
     "geometry": "",
     "cameras": "geometry",
     "files": "",
@@ -21,12 +22,13 @@ MAY_IMPORT: dict[str, str] = {
     "records": "geometry cameras body flow",
     "bodyflow": "cameras body raster flow",
     "networks": "geometry cameras files body records",
-    "synth": "geometry cameras files body raster flow records",
-    "data": "geometry cameras files body flow records synth",
+    "synth": "distributed geometry cameras files body raster flow records",
+    "data": "distributed geometry cameras files body flow records synth",
     "losses": "geometry cameras body raster flow records bodyflow",
     "evaluation": "geometry cameras body records flow bodyflow",
     "training": (
-        "geometry cameras body raster flow records bodyflow networks synth data losses evaluation"
+        "distributed geometry cameras body raster flow records bodyflow networks synth data losses "
+        "evaluation"
     ),
     "view": "geometry cameras body raster flow records",
     "capture": (
@@ -38,8 +40,8 @@ MAY_IMPORT: dict[str, str] = {
         "training view capture"
     ),
     "cli": (
-        "geometry cameras files body raster flow records bodyflow networks synth data losses "
-        "evaluation training view capture experiments"
+        "distributed geometry cameras files body raster flow records bodyflow networks synth data "
+        "losses evaluation training view capture experiments"
     ),
 }
 """What each room may import from the package, besides itself."""

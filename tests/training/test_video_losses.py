@@ -319,7 +319,7 @@ def test_context_gets_gradient_and_the_frames_before_carry_none(longer, windows,
     )
     few = pick(windows, torch.tensor([1]))
     frames = colour_noise(few.frames, 0.0)
-    with state.autocast():
+    with state.forward_pass():
         estimate = estimate_video(state.network, few, frames).estimate
     assert recording == [(5 * CONTEXT.length, False), (5, True)]
     numbers(estimate).square().sum().backward()

@@ -29,6 +29,7 @@ from flowhmr.cli.shared import (
     network_and_body,
 )
 from flowhmr.data import open_video, own_videos, source_key
+from flowhmr.distributed import first_before_others
 from flowhmr.networks import LIFT, Lift
 from flowhmr.records import SceneMotion
 from flowhmr.training import CHECKPOINT, AdaptConfig, adapt
@@ -73,7 +74,8 @@ def run(arguments: Arguments) -> None:
     lift = lift_network(arguments.lift).to(device).eval()
     make_folder(arguments.run)
     videos = tuple(arguments.source)
-    scenes = [captured(arguments, number, lift, body, device) for number in range(len(videos))]
+    with first_before_others():
+        scenes = [captured(arguments, number, lift, body, device) for number in range(len(videos))]
     crop_px, most = arguments.config.pairs.flow_px, arguments.most
     people = [
         person

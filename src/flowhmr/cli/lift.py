@@ -8,6 +8,7 @@ import torch
 from flowhmr.body import open_body
 from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.data import LiftBatches, LiftDataConfig, TrackStore
+from flowhmr.distributed import leave
 from flowhmr.evaluation import Report, compare_markdown
 from flowhmr.networks import load_lift
 from flowhmr.synth import MotionConfig, TrackConfig
@@ -40,7 +41,7 @@ def run(arguments: Arguments) -> None:
     progress = StepProgress("drawing tracks")
     path = pretrain_lift(arguments.config, arguments.run, arguments.cache, device, progress)
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
-    if not arguments.score:
+    if not leave() or not arguments.score:
         return
     data = LiftDataConfig(
         HELD_OUT, arguments.score, HELD_OUT.frames, arguments.config.data.detector

@@ -13,6 +13,7 @@ import tyro
 from flowhmr.body import open_body
 from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.data import DetectorModel, MotionSetConfig, motion_sequences, with_detector
+from flowhmr.distributed import leave
 from flowhmr.evaluation import METRICS, Report, mean_over_people
 from flowhmr.networks import load_motion
 from flowhmr.training import (
@@ -62,7 +63,7 @@ def run(arguments: Arguments) -> None:
     make_folder(arguments.run)
     path = pretrain_motion(config, arguments.run, arguments.cache, device, StepProgress)
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
-    if not arguments.score:
+    if not leave() or not arguments.score:
         return
     network = load_motion(path)
     held_out = replace(

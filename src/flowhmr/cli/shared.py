@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from flowhmr.body import BodyModel, load_smpl, open_body
 from flowhmr.cli import COMMANDS
 from flowhmr.data import PeopleConfig, open_video, people_of, sequences_of
+from flowhmr.distributed import asked_share, joined, local_index, this_share
 from flowhmr.losses import NonFiniteLoss
 from flowhmr.networks import (
     BASELINE,
@@ -31,6 +32,8 @@ from flowhmr.networks import (
 from flowhmr.records import Sequence
 
 N = TypeVar("N", bound=Hmr | ContextHmr | TemporalHmr)
+ON_MANY = ("pretrain", "refine", "fit", "adapt", "lift", "motion", "train")
+"""Commands that torchrun may start on several processes."""
 console = Console(width=110 if not sys.stdout.isatty() else None)
 
 
@@ -42,7 +45,10 @@ def run_command(name: str, words: list[str]) -> int:
         module.Arguments, prog=f"flowhmr {name}", description=module.__doc__, args=words
     )
     try:
-        module.run(arguments)
+        require_one(name)
+        with joined() as share:
+            console.quiet = share.index > 0
+            module.run(arguments)
     except (ValueError, OSError, RuntimeError, NonFiniteLoss) as error:
         if os.environ.get("FLOWHMR_TRACEBACK"):
             raise
@@ -56,6 +62,20 @@ def run_command(name: str, words: list[str]) -> int:
     return 0
 
 
+def require_one(name: str) -> None:
+    """Ask whether a command may run on as many processes as torchrun started.
+
+    Raises:
+        ValueError: it may not.
+    """
+    count = asked_share().count
+    if count > 1 and name not in ON_MANY:
+        raise ValueError(
+            f"got {count} processes; expected one: only {', '.join(ON_MANY)} run on many; start it "
+            "without torchrun"
+        )
+
+
 def default_cache() -> Path:
     """Where flow and synthetic stills are kept between runs: ``$XDG_CACHE_HOME/flowhmr``."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowhmr"
@@ -64,13 +84,25 @@ def default_cache() -> Path:
 def device_of(name: str) -> torch.device:
     """The device a flag names; ``auto`` takes a GPU where there is one.
 
+    Each of several processes on a machine has a GPU of its own.
+
     Raises:
-        ValueError: PyTorch does not have that device here.
+        ValueError: PyTorch does not have that device here, or there are fewer GPUs than processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and this_share().count > 1:
+        number, gpus = local_index(), torch.cuda.device_count()
+        if number >= gpus:
+            raise ValueError(
+                f"--device: got process {number} of a machine with {gpus} GPUs; expected one for "
+                f"each process; start torchrun with --nproc-per-node {gpus}, or give --device cpu"
+            )
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(

@@ -15,6 +15,7 @@ import tyro
 from flowhmr.body import open_body
 from flowhmr.cli.shared import StepProgress, console, default_cache, device_of, make_folder
 from flowhmr.data import MotionSetConfig, motion_sequences
+from flowhmr.distributed import leave
 from flowhmr.evaluation import Report, compare_markdown
 from flowhmr.networks import (
     ContextFeaturesConfig,
@@ -98,7 +99,7 @@ def run(arguments: Arguments) -> None:
     make_folder(arguments.run)
     path = pretrain_temporal(config, arguments.run, arguments.cache, device, StepProgress)
     console.print(f"network: {path}\nlosses:  {arguments.run / 'losses.png'}")
-    if not arguments.score:
+    if not leave() or not arguments.score:
         return
     both = load_temporal(path)
     held_out = replace(HELD_OUT, size=config.video.size, count=arguments.score)

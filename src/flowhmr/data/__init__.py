@@ -1,6 +1,7 @@
 """Data: what becomes a `flowhmr.records.Clip`."""
 
 from flowhmr.data.augment import AugmentConfig
+from flowhmr.data.batches import Batches
 from flowhmr.data.benchmark import BenchmarkConfig, benchmark_sequences, test_clips
 from flowhmr.data.box_files import read_boxes, write_boxes
 from flowhmr.data.boxes import (
@@ -106,6 +107,7 @@ __all__ = [
     "LIMB_POINTS",
     "OTHER_KINDS",
     "AugmentConfig",
+    "Batches",
     "BenchmarkConfig",
     "BoxError",
     "CutFinder",

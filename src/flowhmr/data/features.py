@@ -18,9 +18,11 @@ from torch import Tensor
 
 from flowhmr.cameras import crop_from_box
 from flowhmr.data.augment import occlude, piece_of, recolour
+from flowhmr.data.batches import Batches
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.links import sequence_key
 from flowhmr.data.sequences import PairSource, frame_crops
+from flowhmr.distributed import in_shares
 from flowhmr.geometry import collate, pick
 from flowhmr.records import FeatureClip, FeatureLink, Labels, Sequence
 from flowhmr.synth import write_whole
@@ -54,7 +56,8 @@ class StoredFeatures:
     """The features of some sequences, a shard a sequence, in a folder and in memory.
 
     A shard is found by what it was made from: the network, the crops' settings, the images and
-    boxes. Each is written whole or not at all: a process that was killed goes on where it was.
+    boxes. Each is written whole or not at all: a process that was killed goes on where it was. Of
+    several processes each makes its share.
 
     Args:
         source: makes what is missing.
@@ -86,17 +89,20 @@ class StoredFeatures:
         self._source, self._folder = source, folder
         folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps([FORMAT, network, size_px, config.margin], sort_keys=True)
-        self.tables: list[Float[Tensor, "c t f"]] = []
-        self.labels: list[Labels | None] = []
-        for number, sequence in enumerate(sequences, 1):
-            key = sequence_key(settings, sequence)
-            copies = [self._shard(key, sequence, copy) for copy in range(1 + config.occluded)]
-            self.tables.append(torch.stack(copies))
-            crops = crop_from_box(sequence.boxes_px, size_px, config.margin)
-            known = sequence.labels
-            self.labels.append(None if known is None else labels_in_crop(known, crops))
-            if on_progress is not None:
-                on_progress(number, len(sequences))
+        tables: dict[int, Float[Tensor, "c t f"]] = {}
+
+        def make(part: list[int]) -> None:
+            for done, number in enumerate(part, 1):
+                sequence = sequences[number]
+                key = sequence_key(settings, sequence)
+                copies = [self._shard(key, sequence, copy) for copy in range(1 + config.occluded)]
+                tables[number] = torch.stack(copies)
+                if on_progress is not None:
+                    on_progress(done, len(part))
+
+        in_shares(range(len(sequences)), make)
+        self.tables = [tables[number] for number in range(len(sequences))]
+        self.labels = [self._labels(sequence) for sequence in sequences]
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -117,6 +123,12 @@ class StoredFeatures:
         known = self.labels[number]
         labels = None if known is None else pick(known, rows)
         return FeatureClip(self.tables[number][copy, rows], labels, self.size_px)
+
+    def _labels(self, sequence: Sequence) -> Labels | None:
+        if sequence.labels is None:
+            return None
+        crops = crop_from_box(sequence.boxes_px, self.size_px, self.config.margin)
+        return labels_in_crop(sequence.labels, crops)
 
     def _shard(self, key: str, sequence: Sequence, copy: int) -> Float[Tensor, "t f"]:
         name = f"{key}-occluded-{self.config.occluder:g}-{copy}" if copy else key
@@ -148,7 +160,7 @@ class StoredFeatures:
         return out
 
 
-class FeatureBatches(torch.utils.data.Dataset):
+class FeatureBatches(Batches[FeatureClip]):
     """Batch number ``i`` of labelled clips of features ``[batch, frames]``.
 
     A batch follows from (seed, i) alone.
@@ -208,21 +220,18 @@ class FeatureBatches(torch.utils.data.Dataset):
                 f"{frames}; expected one as long; give longer video or shorter clips"
             )
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> FeatureClip:
-        """One batch."""
+    def samples(self, number: int, rows: range) -> FeatureClip:
+        """Some clips of a batch."""
         drawn = []
-        for k in range(self.batch):
-            rng = np.random.default_rng([self.seed, 11, number * self.batch + k])
+        for row in rows:
+            rng = np.random.default_rng([self.seed, 11, number * self.batch + row])
             which, start = self._starts[int(rng.integers(len(self._starts)))]
-            rows = torch.arange(start, start + self.frames)
-            rows = rows.clamp(0, len(self.store.sequences[which]) - 1)
-            clip = self.store.clip(which, int(rng.integers(self.store.copies)), rows)
+            when = torch.arange(start, start + self.frames)
+            when = when.clamp(0, len(self.store.sequences[which]) - 1)
+            clip = self.store.clip(which, int(rng.integers(self.store.copies)), when)
             if self.links is not None:
                 first = self._firsts[int(rng.integers(len(self._firsts)))]
-                link = self._link(self.links, which, first, int(rows[first]))
+                link = self._link(self.links, which, first, int(when[first]))
                 clip = replace(clip, link=link)
             drawn.append(clip)
         return collate(drawn)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flowhmr.cameras import Crop
 from flowhmr.data.augment import AugmentConfig, vary_crop
+from flowhmr.data.batches import Batches
 from flowhmr.data.labels import labels_in_crop, surface_in_crop
 from flowhmr.data.stills import CELL_PX
 from flowhmr.geometry import collate, map_tensors
@@ -45,7 +46,7 @@ class LabelledStills(Protocol):
         ...
 
 
-class LabelledBatches(torch.utils.data.Dataset):
+class LabelledBatches(Batches[Clip]):
     """Batch number ``i`` of labelled crops.
 
     Pictures are used as they are, with what is behind and before the person: nothing is cut out.
@@ -87,14 +88,11 @@ class LabelledBatches(torch.utils.data.Dataset):
         self.store, self.indices, self.size_px, self.batch = store, indices, size_px, batch
         self.augment, self.seed, self.count = augment, seed, count
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Clip:
-        """Clips of one frame, ``[batch, 1]``."""
+    def samples(self, number: int, rows: range) -> Clip:
+        """Clips of one frame, ``[rows, 1]``."""
         first = number * self.batch
         augment = self.augment.at(number)
-        drawn = [self._draw(index, augment) for index in range(first, first + self.batch)]
+        drawn = [self._draw(first + row, augment) for row in rows]
         crop = map_tensors(collate([d.crop for d in drawn]), lambda t: t[:, None])
         labels = self.store.labels(torch.tensor([d.still for d in drawn]))
         surface = None

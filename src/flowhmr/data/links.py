@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flowhmr.cameras import Crop
 from flowhmr.data.sequences import Link, PairSource
+from flowhmr.distributed import in_shares
 from flowhmr.flow import FlowPair
 from flowhmr.records import Sequence
 from flowhmr.synth import write_whole
@@ -30,6 +31,8 @@ FORMAT = 1
 
 class StoredLinks:
     """The links of some sequences, kept in a folder and in memory (half precision).
+
+    Of several processes each estimates its share.
 
     Args:
         source: estimates what is missing.
@@ -67,11 +70,15 @@ class StoredLinks:
             named = _by_name(sequences, keys)
             # Each file once: two threads must not write the same one.
             distinct = dict(zip(keys, sequences))
-            made = pool.map(self._table, distinct, distinct.values())
-            for number, (key, table) in enumerate(zip(distinct, made), 1):
-                tables[key] = table
-                if on_progress is not None:
-                    on_progress(number, len(distinct))
+
+            def make(part: list[str]) -> None:
+                made = pool.map(self._table, part, [distinct[key] for key in part])
+                for number, (key, table) in enumerate(zip(part, made), 1):
+                    tables[key] = table
+                    if on_progress is not None:
+                        on_progress(number, len(part))
+
+            in_shares(list(distinct), make)
         self._tables = {name: tables[key] for name, key in named.items()}
 
     def windows(self, frames: int, context: int) -> "StoredLinks":

@@ -15,6 +15,7 @@ from torch import Tensor
 from flowhmr.body import COCO_17, SMPL_24
 from flowhmr.cameras import Crop, between_crops, crop_from_box, pixel_centres_px, warp_image
 from flowhmr.data.augment import recolour
+from flowhmr.data.batches import Batches
 from flowhmr.data.detector_model import DetectorModel, detections
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.sequences import PairSource
@@ -102,7 +103,7 @@ class MotionVideo:
             )
 
 
-class MotionBatches(torch.utils.data.Dataset):
+class MotionBatches(Batches[MotionClip]):
     """Batch number ``i`` of clips ``[batch, frames - 1]``; it follows from (seed, i) alone.
 
     Args:
@@ -129,18 +130,15 @@ class MotionBatches(torch.utils.data.Dataset):
                 f"expected some of {config.frames}; give longer video or take shorter clips"
             )
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> MotionClip:
-        """One batch."""
+    def samples(self, number: int, rows: range) -> MotionClip:
+        """Some clips of a batch."""
         drawn = []
-        for k in range(self.batch):
-            rng = np.random.default_rng([self.seed, 11, number * self.batch + k])
+        for row in rows:
+            rng = np.random.default_rng([self.seed, 11, number * self.batch + row])
             sequence = self._long[int(rng.integers(len(self._long)))]
             start = int(rng.integers(len(sequence) - self.config.frames + 1))
-            rows = range(start, start + self.config.frames)
-            drawn.append(cut_clip(self.video, sequence, rows, self.config, rng))
+            when = range(start, start + self.config.frames)
+            drawn.append(cut_clip(self.video, sequence, when, self.config, rng))
         return collate(drawn)
 
 

@@ -24,6 +24,7 @@ from flowhmr.cameras import (
     view_of,
 )
 from flowhmr.data.augment import AugmentConfig, vary_crop
+from flowhmr.data.batches import Batches
 from flowhmr.data.boxes import BoxError, PersonTrack
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.data.people import sequences_of
@@ -157,7 +158,7 @@ def _on_image(joints_px: Float[Tensor, "t 24 2"], size_px: tuple[int, int]) -> B
     return inside.float().mean(-1) >= ON_IMAGE
 
 
-class PseudoBatches(torch.utils.data.Dataset):
+class PseudoBatches(Batches[Clip]):
     """Batch number ``i`` of crops of somebody's own video, labelled with the bodies found there.
 
     A frame is drawn as often as it is trusted, and varied as labelled pictures are
@@ -203,19 +204,16 @@ class PseudoBatches(torch.utils.data.Dataset):
         share = np.array([trust for *_, trust in each])
         self._share = share / share.sum()
 
-    def __len__(self) -> int:
-        return self.count
-
     @property
     def frames(self) -> int:
         """How many different frames count as labelled."""
         return len(self._frames)
 
-    def __getitem__(self, number: int) -> Clip:
-        """Clips of one frame, ``[batch, 1]``."""
+    def samples(self, number: int, rows: range) -> Clip:
+        """Clips of one frame, ``[rows, 1]``."""
         first = number * self.batch
         augment = self.augment.at(number)
-        drawn = [self._draw(index, augment) for index in range(first, first + self.batch)]
+        drawn = [self._draw(first + row, augment) for row in rows]
         crop = map_tensors(collate([d.crop for d in drawn]), lambda t: t[:, None])
         labels = collate([d.labels for d in drawn])
         labels = labels_in_crop(map_tensors(labels, lambda t: t[:, None]), crop)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowhmr.body import COCO_17
 from flowhmr.cameras import Crop, crop_from_box, square_box, warp_image
+from flowhmr.data.batches import Batches
 from flowhmr.data.labels import labels_in_crop
 from flowhmr.flow import FlowPair, carry_pair, resize_pair
 from flowhmr.geometry import collate, pick
@@ -108,7 +109,7 @@ class PairSource(Protocol):
         ...
 
 
-class PairBatches(torch.utils.data.Dataset):
+class PairBatches(Batches[Clip]):
     """Batch number ``i`` of unlabelled pairs of frames with the flow between them.
 
     Each frame is cut around its own box, as single frames are; the flow between them belongs to
@@ -154,19 +155,16 @@ class PairBatches(torch.utils.data.Dataset):
         self._share = share / share.sum()
         self._detected = any(q.detected_px is not None for q in sequences)
 
-    def __len__(self) -> int:
-        return self.count
-
     @property
     def pairs(self) -> int:
         """How many different pairs there are."""
         return len(self._pairs)
 
-    def __getitem__(self, number: int) -> Clip:
-        """Clips of two frames (or ``PairConfig.frames``), ``[batch, 2]``."""
+    def samples(self, number: int, rows: range) -> Clip:
+        """Clips of two frames (or ``PairConfig.frames``), ``[rows, 2]``."""
         drawn = []
-        for k in range(self.batch):
-            rng = np.random.default_rng([self.seed, 3, number * self.batch + k])
+        for row in rows:
+            rng = np.random.default_rng([self.seed, 3, number * self.batch + row])
             drawn.append(int(rng.choice(len(self._pairs), p=self._share)))
         return collate([self.pair(which) for which in drawn])
 

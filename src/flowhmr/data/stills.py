@@ -12,6 +12,7 @@ import torch
 
 from flowhmr.cameras import Crop
 from flowhmr.data.augment import AugmentConfig, degrade, occlude, recolour, sample_crop
+from flowhmr.data.batches import Batches
 from flowhmr.data.labels import labels_in_crop, surface_in_crop
 from flowhmr.geometry import collate, map_tensors
 from flowhmr.records import Clip, Labels
@@ -21,7 +22,7 @@ CELL_PX = 4
 """Side of a cell of the surface maps, pixels of the crop: the stride of the networks' maps."""
 
 
-class StillBatches(torch.utils.data.Dataset):
+class StillBatches(Batches[Clip]):
     """Batch number ``i`` of labelled crops.
 
     Args:
@@ -45,14 +46,11 @@ class StillBatches(torch.utils.data.Dataset):
         self.pool, self.size_px, self.batch = pool, size_px, batch
         self.augment, self.seed, self.count = augment, seed, count
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> Clip:
-        """Clips of one frame, ``[batch, 1]``."""
+    def samples(self, number: int, rows: range) -> Clip:
+        """Clips of one frame, ``[rows, 1]``."""
         first = number * self.batch
         augment = self.augment.at(number)
-        drawn = [self._draw(index, augment) for index in range(first, first + self.batch)]
+        drawn = [self._draw(first + row, augment) for row in rows]
         crop = map_tensors(collate([d.crop for d in drawn]), lambda t: t[:, None])
         labels = self.pool.labels(torch.tensor([d.still for d in drawn]))
         maps = [self._surface(labels, k, d) for k, d in enumerate(drawn)]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.cameras import Crop, PerspectiveCamera, view_of
+from flowhmr.data.batches import Batches
 from flowhmr.data.boxes import boxes_from_keypoints
 from flowhmr.data.detector_model import Detected, DetectorModel, detections
 from flowhmr.data.tracks import (
@@ -28,6 +29,7 @@ from flowhmr.data.tracks import (
     limb_points,
     track_input,
 )
+from flowhmr.distributed import in_shares
 from flowhmr.flow import sample_flow
 from flowhmr.geometry import axis_angle_from_rotmat, collate, rotmat_from_axis_angle
 from flowhmr.records import TrackClip, TrackLabels
@@ -45,7 +47,7 @@ class TrackStore:
     """The first tracks of a configuration, drawn into ``folder`` unless they are there.
 
     What is kept is exact but for the places at which flow was read, a little beside the limbs: a
-    detector does not know better.
+    detector does not know better. Of several processes each draws its share.
 
     Args:
         config: which tracks.
@@ -71,17 +73,23 @@ class TrackStore:
         self.folder = folder / f"tracks-{config.motion.split}-{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, count, CHUNK)
-        missing = [s for s in starts if not self._whole(s)]
-        done, job = len(starts) - len(missing), partial(_draw_file, config, self.folder)
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for number, _ in enumerate(pool.map(job, missing), 1):
-                if on_progress is not None:
-                    on_progress(min((done + number) * CHUNK, count), count)
+        told = on_progress or (lambda done, total: None)
+        in_shares(starts, lambda part: self._make(part, workers, told))
         tables = [load_file(self._file(s)) for s in starts]
         self.tables = {k: torch.cat([t[k] for t in tables])[:count] for k in tables[0]}
 
     def __len__(self) -> int:
         return self.count
+
+    def _make(
+        self, starts: list[int], workers: int, on_progress: Callable[[int, int], None]
+    ) -> None:
+        missing = [s for s in starts if not self._whole(s)]
+        total = sum(min(CHUNK, self.count - s) for s in starts)
+        done, job = len(starts) - len(missing), partial(_draw_file, self.config, self.folder)
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            for number, _ in enumerate(pool.map(job, missing), 1):
+                on_progress(min((done + number) * CHUNK, total), total)
 
     def _file(self, start: int) -> Path:
         return self.folder / f"tracks-{start:06d}.safetensors"
@@ -150,7 +158,7 @@ class LiftDataConfig:
             )
 
 
-class LiftBatches(torch.utils.data.Dataset):
+class LiftBatches(Batches[TrackClip]):
     """Batch number ``i`` of windows ``[batch, frames]`` of stored tracks, seen by a detector.
 
     Args:
@@ -172,14 +180,11 @@ class LiftBatches(torch.utils.data.Dataset):
         self.store, self.config = store, config
         self.batch, self.seed, self.count = batch, seed, count
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> TrackClip:
-        """One batch."""
+    def samples(self, number: int, rows: range) -> TrackClip:
+        """Some clips of a batch."""
         drawn = []
-        for k in range(self.batch):
-            rng = np.random.default_rng([self.seed, 7, number * self.batch + k])
+        for row in rows:
+            rng = np.random.default_rng([self.seed, 7, number * self.batch + row])
             track = int(rng.integers(len(self.store)))
             start = int(rng.integers(self.store.config.frames - self.config.frames + 1))
             drawn.append(self.window(track, start, rng))

@@ -29,6 +29,7 @@ from flowhmr.networks.vibe import Vibe, VibeConfig
 from flowhmr.networks.weights import (
     BASELINE,
     LIFT,
+    Network,
     NetworkFileError,
     load_estimator,
     load_hmr,
@@ -70,6 +71,7 @@ __all__ = [
     "MotionHmr",
     "MotionHmrConfig",
     "MotionOutput",
+    "Network",
     "NetworkFileError",
     "OverBodies",
     "SmoothNet",

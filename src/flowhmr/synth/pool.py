@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowhmr.body import open_body
+from flowhmr.distributed import first_before_others, in_shares
 from flowhmr.records import Labels
 from flowhmr.synth.scenes import sample_background
 from flowhmr.synth.stills import StillConfig, render_stills
@@ -56,6 +57,8 @@ class PoolConfig:
 class StillPool:
     """Stills and backgrounds of a `PoolConfig`, rendered into ``folder`` unless they are there.
 
+    Of several processes each renders its share.
+
     Args:
         config: what the pool holds.
         folder: parent folder; each pool lives in a folder of its own, named by its key.
@@ -74,7 +77,11 @@ class StillPool:
         self.folder = folder / f"pool-{config.key()}"
         self.folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, config.count, config.chunk)
-        self._make(list(starts), workers, on_progress or (lambda done, total: None))
+        told = on_progress or (lambda done, total: None)
+        with first_before_others():
+            if not (self.folder / "backgrounds.npy").exists():
+                _render_backgrounds(self.config, self.folder)
+        in_shares(starts, lambda part: self._make(part, workers, told))
         self._rgba = [np.load(self._file(s, ".npy"), mmap_mode="r") for s in starts]
         tables = [load_file(self._file(s, ".safetensors")) for s in starts]
         self._tables = {k: torch.cat([t[k] for t in tables]) for k in tables[0]}
@@ -112,11 +119,10 @@ class StillPool:
         wanted = {s: min(self.config.chunk, self.config.count - s) for s in starts}
         missing = [s for s in starts if self._ready(s) < wanted[s]]
         job = partial(_render_chunk, self.config, self.folder)
-        done = len(starts) - len(missing)
-        if not (self.folder / "backgrounds.npy").exists():
-            _render_backgrounds(self.config, self.folder)
         if not missing:
             return
+        total = sum(wanted.values())
+        done = total - sum(wanted[s] for s in missing)
         room = shutil.disk_usage(self.folder).free
         need = len(missing) * self.config.chunk * self.config.stills.size_px**2 * 4
         if need > room:
@@ -125,17 +131,15 @@ class StillPool:
                 f"{need / 1e9:.1f} GB for the pool; choose another --cache folder or fewer stills"
             )
         if workers == 1:
-            for i, start in enumerate(missing, 1):
+            for start in missing:
                 job(start)
-                on_progress(
-                    min((done + i) * self.config.chunk, self.config.count), self.config.count
-                )
+                done += wanted[start]
+                on_progress(done, total)
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for i, _ in enumerate(pool.map(job, missing), 1):
-                on_progress(
-                    min((done + i) * self.config.chunk, self.config.count), self.config.count
-                )
+            for start, _ in zip(missing, pool.map(job, missing), strict=True):
+                done += wanted[start]
+                on_progress(done, total)
 
 
 def _table_from_labels(labels: Labels) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowhmr.body import BodyModel, open_body
+from flowhmr.distributed import in_shares
 from flowhmr.raster import interpolate, rasterise
 from flowhmr.records import Labels, Sequence
 from flowhmr.synth.synthmotion import SplitSpec
@@ -31,6 +32,8 @@ FRAMES_A_FILE = 1_000
 
 class ClipStore:
     """The first clips of a split, drawn into ``folder`` unless they are there.
+
+    Of several processes each draws its share.
 
     Args:
         spec: which split (``split_spec``).
@@ -61,7 +64,8 @@ class ClipStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.chunk = max(1, FRAMES_A_FILE // spec.clips.frames)
         starts = range(0, self.count, self.chunk)
-        self._make(list(starts), workers, on_progress or (lambda done, total: None))
+        told = on_progress or (lambda done, total: None)
+        in_shares(starts, lambda part: self._make(part, workers, told))
         self._images = [np.load(self._file(s, ".npy"), mmap_mode="r") for s in starts]
         tables = [load_file(self._file(s, ".safetensors")) for s in starts]
         self._tables = {k: torch.cat([t[k] for t in tables])[: self.count] for k in tables[0]}
@@ -147,18 +151,19 @@ class ClipStore:
                 f"{need / 1e9:.1f} GB for the clips; choose another --cache folder"
             )
         job = partial(_draw_file, self.spec, self.folder)
-        done = self.count - sum(wanted[s] for s in missing)
+        total = sum(wanted.values())
+        done = total - sum(wanted[s] for s in missing)
         jobs = [(s, s + wanted[s]) for s in missing]
         if workers == 1:
             for start, stop in jobs:
                 job((start, stop))
                 done += stop - start
-                on_progress(done, self.count)
+                on_progress(done, total)
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for (start, stop), _ in zip(jobs, pool.map(job, jobs), strict=True):
                 done += stop - start
-                on_progress(done, self.count)
+                on_progress(done, total)
 
 
 def surface_maps(clip: SynthClip, body: BodyModel) -> UInt8[Tensor, "t h2 w2 4"]:
@@ -235,7 +240,8 @@ def save_npy(path: Path, array: np.ndarray) -> None:
 
 def write_whole(target: Path, save: Callable[[Path], None]) -> None:
     """Write beside the target, then rename: a reader never sees half a file."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    # Processes of two machines may have one number.
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         save(temporary)
         temporary.replace(target)

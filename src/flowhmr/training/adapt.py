@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
 
 from flowhmr.body import BodyModel
-from flowhmr.data import OwnVideo, PseudoBatches
+from flowhmr.data import Batches, OwnVideo, PseudoBatches
 from flowhmr.geometry import collate, pick
 from flowhmr.losses import AnchorWeights
 from flowhmr.networks import ContextHmr, Hmr
@@ -75,7 +74,7 @@ def adapt(
     """
     loop = config.train
     own = max(1, round(loop.batch * config.own))
-    labelled: Dataset = PseudoBatches(
+    labelled: Batches[Clip] = PseudoBatches(
         video, body, network.size_px, own, config.augment, loop.seed, loop.steps
     )
     sequences = [person.sequence for person in video]
@@ -85,13 +84,18 @@ def adapt(
     return finish(config, replace(parts, labelled=labelled), body, folder, device, "adapt")
 
 
-class BothBatches(Dataset):
+class BothBatches(Batches[Clip]):
     """Batch number ``i`` of one set of labelled crops, then that of another."""
 
-    def __init__(self, first: Dataset, second: Dataset):
+    def __init__(self, first: Batches[Clip], second: Batches[Clip]):
         self.first, self.second = first, second
+        self.batch, self.count = first.batch + second.batch, min(len(first), len(second))
 
-    def __getitem__(self, number: int) -> Clip:
+    def samples(self, number: int, rows: range) -> Clip:
         """Clips of one frame."""
-        parts = (self.first[number], self.second[number])
-        return collate([pick(clip, k) for clip in parts for k in range(len(clip.frames))])
+        middle = self.first.batch
+        of_first = range(min(rows.start, middle), min(rows.stop, middle))
+        of_second = range(max(rows.start, middle) - middle, max(rows.stop, middle) - middle)
+        parts = [(self.first, of_first), (self.second, of_second)]
+        clips = [whole.samples(number, some) for whole, some in parts if some]
+        return collate([pick(clip, k) for clip in clips for k in range(len(clip.frames))])

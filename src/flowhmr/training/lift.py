@@ -12,11 +12,11 @@ from flowhmr.data import LiftBatches, LiftDataConfig, TrackStore
 from flowhmr.evaluation import ClipScore, score_bodies
 from flowhmr.geometry import collate, map_tensors, to_device
 from flowhmr.losses import TrackWeights, track_terms, weigh
-from flowhmr.networks import Lift, LiftConfig, MeanParams, save_network
+from flowhmr.networks import Lift, LiftConfig, MeanParams
 from flowhmr.synth import mean_rotmats
 from flowhmr.training.config import LoopConfig, OptimiserConfig
-from flowhmr.training.loop import batches
-from flowhmr.training.run import Run, provenance
+from flowhmr.training.loop import batches, check_shares
+from flowhmr.training.run import Run
 from flowhmr.training.state import LoopState
 
 
@@ -69,6 +69,7 @@ def pretrain_lift(
         The network's file in the run folder.
     """
     body, loop = open_body(), config.train
+    check_shares(loop)
     torch.manual_seed(loop.seed)
     mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
     network = Lift(config.network, mean)
@@ -76,9 +77,7 @@ def pretrain_lift(
     windows = LiftBatches(store, config.data, loop.batch, loop.seed, loop.steps)
     run = Run(folder, loop, config, "lift")
     result = train_lift(loop, network, body, windows, run, device)
-    path = folder / "network.safetensors"
-    save_network(path, result, {"trained_by": "lift", **provenance(), **run.cost()})
-    return path
+    return run.save_network(result, "lift")
 
 
 def train_lift(
@@ -110,7 +109,7 @@ def train_lift(
     for step in run.progress(start, config.steps):
         state.begin_step(step)
         clip = to_device(next(drawn), device)
-        with state.autocast():
+        with state.forward_pass():
             found = state.network(clip.input)
         found = map_tensors(found, torch.Tensor.float)
         joints_m, target_m = body.joints(found.bodies.params), body.joints(clip.labels.params)

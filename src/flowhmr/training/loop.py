@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from flowhmr.body import BodyModel
+from flowhmr.data import Batches
+from flowhmr.distributed import own_rows, this_share
 from flowhmr.evaluation import Estimator
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import Objective, PredictedMaps, anchor_terms, supervised_terms, weigh
@@ -35,7 +37,8 @@ def train(
     """Train ``network`` and return it (averaged, if the config asks for that), in eval mode.
 
     Continues from the run folder's checkpoint if there is one: killed and resumed, a run ends
-    with the weights it would have had.
+    with the weights it would have had. On several processes each takes its share of the same
+    batches, and all return the same network.
 
     Args:
         config: the run.
@@ -64,7 +67,7 @@ def train(
         if labelled is not None:
             clip = to_device(next(labelled), device)
             labelled_pass = frozen_statistics if config.frozen else nullcontext
-            with labelled_pass(state.network), state.autocast():
+            with labelled_pass(state.network), state.forward_pass():
                 output = state.network(clip.frames[:, 0])
             if clip.labels is None:
                 raise ValueError("got stills without labels; expected batches of a StillBatches")
@@ -78,13 +81,13 @@ def train(
         if unlabelled is not None:
             clip = to_device(next(unlabelled), device)
             frames = colour_noise(clip.frames, config.colour_noise)
-            with frozen_statistics(state.network), state.autocast():
+            with frozen_statistics(state.network), state.forward_pass():
                 output = estimate_video(state.network, clip, frames)
             video = video_losses(output, clip, body, vertex_weights, config)
             objectives |= video.objectives
             facts |= video.facts
             if any(astuple(config.anchor)):
-                with torch.no_grad(), state.autocast():
+                with torch.no_grad(), state.forward_pass():
                     held = state.teacher(clip.frames.flatten(0, 1)).estimate
                 objectives["anchor"] = weigh(anchor_terms(output.estimate, held), config.anchor)
 
@@ -102,7 +105,10 @@ def train(
 
 def colour_noise(frames: UInt8[Tensor, "*b 3 s s"], strength: float) -> Float[Tensor, "*b 3 s s"]:
     """Each frame's channels times U(1 - strength, 1 + strength), in [0, 1] (of4hmr, section 5)."""
-    factor = 1 + strength * (2 * torch.rand(*frames.shape[:-2], 1, 1, device=frames.device) - 1)
+    # Drawn for all processes, whose frames are shares of one batch.
+    count, *rest = frames.shape[:-2]
+    drawn = torch.rand(count * this_share().count, *rest, 1, 1, device=frames.device)
+    factor = 1 + strength * (2 * own_rows(drawn) - 1)
     return (frames / 255 * factor).clamp(0, 1)
 
 
@@ -122,8 +128,27 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def check_shares(config: LoopConfig) -> None:
+    """Ask, before data are prepared, whether each process can have an equal share of a batch.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    this_share().rows(config.batch, "train.batch")
+    if isinstance(config, TrainConfig):
+        this_share().rows(config.pairs, "train.pairs")
+
+
 def batches(dataset: Dataset, start: int, config: LoopConfig) -> Iterator[Any]:
-    """Batch ``start`` and those after it, prepared ahead by worker processes."""
+    """Batch ``start`` and those after it, prepared ahead by worker processes.
+
+    Of several processes each gets its share of the same batches.
+
+    Raises:
+        ValueError: a batch cannot be divided so.
+    """
+    if this_share().count > 1:
+        dataset = OwnShare(dataset)
     rest = Subset(dataset, range(start, config.steps))
     loader = DataLoader(
         rest,
@@ -133,6 +158,22 @@ def batches(dataset: Dataset, start: int, config: LoopConfig) -> Iterator[Any]:
         worker_init_fn=_quiet_worker,
     )
     return iter(loader)
+
+
+class OwnShare(Dataset):
+    """This process's samples of the same batches."""
+
+    def __init__(self, whole: Dataset):
+        if not isinstance(whole, Batches):
+            raise TypeError(
+                f"got a {type(whole).__name__} for several processes; expected "
+                "flowhmr.data.Batches, of which each can take its samples"
+            )
+        self.whole, self.rows = whole, this_share().rows(whole.batch)
+
+    def __getitem__(self, number: int) -> Any:
+        """Some of a batch's samples."""
+        return self.whole.samples(number, self.rows)
 
 
 def _quiet_worker(_: int) -> None:

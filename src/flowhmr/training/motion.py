@@ -37,14 +37,13 @@ from flowhmr.networks import (
     MeanParams,
     MotionHmr,
     MotionHmrConfig,
-    save_network,
 )
 from flowhmr.records import Estimate, Sequence, TrackLabels, along_frames, join_estimates
 from flowhmr.synth import mean_rotmats
 from flowhmr.training.config import LoopConfig, OptimiserConfig
-from flowhmr.training.loop import batches
+from flowhmr.training.loop import batches, check_shares
 from flowhmr.training.refine import flow_source
-from flowhmr.training.run import Run, provenance
+from flowhmr.training.run import Run
 from flowhmr.training.state import LoopState
 
 Progress = Callable[[int, int], None]
@@ -157,6 +156,7 @@ def pretrain_motion(
         The network's file in the run folder.
     """
     body, loop = body or open_body(), config.train
+    check_shares(loop)
     torch.manual_seed(loop.seed)
     mean = MeanParams(mean_rotmats(), torch.zeros(body.num_betas), body.body_id)
     network = MotionHmr(config.network, mean)
@@ -173,9 +173,7 @@ def pretrain_motion(
     target = clips(drawn(config.target), 1000 + loop.seed) if loop.dann.adversary else None
     run = Run(folder, loop, config, "motion")
     result = train_motion(loop, network, body, labelled, target, run, device)
-    path = folder / "network.safetensors"
-    save_network(path, result, {"trained_by": "motion", **provenance(), **run.cost()})
-    return path
+    return run.save_network(result, "motion")
 
 
 def motion_video(
@@ -260,7 +258,7 @@ def train_motion(
         clip = to_device(next(drawn), device)
         if clip.now is None:
             raise ValueError("got clips without labels; expected synthetic ones to learn from")
-        with state.autocast():
+        with state.forward_pass():
             found = state.network.network(clip.input)
         heads = []
         for estimate, labels in ((found.now, clip.now), (found.after, clip.after)):
@@ -270,7 +268,7 @@ def train_motion(
         total, facts = objective.total, objective.logged
         if others is not None and state.network.adversary is not None:
             other = to_device(next(others), device)
-            with state.autocast():
+            with state.forward_pass():
                 # Batch norm sees each domain by itself, as it will at test time.
                 strange = state.network.network(other.input).feature
             logits = [state.network.adversary(f) for f in (found.feature, strange)]

@@ -9,12 +9,12 @@ import torch
 from flowhmr.body import BodyModel, open_body
 from flowhmr.data import AugmentConfig, StillBatches
 from flowhmr.losses import SupervisedWeights
-from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr, save_network
+from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, load_hmr
 from flowhmr.synth import PoolConfig, StillPool, mean_rotmats
 from flowhmr.training.config import OptimiserConfig, TrainConfig
-from flowhmr.training.loop import train
+from flowhmr.training.loop import check_shares, train
 from flowhmr.training.real import RealStills, fitting_weights
-from flowhmr.training.run import Run, provenance
+from flowhmr.training.run import Run
 
 BASELINE_NETWORK = HmrConfig(
     backbone=BackboneConfig("tf_efficientnet_lite0", size_px=96, pooling="grid"),
@@ -83,6 +83,7 @@ def pretrain(
         NetworkFileError: ``config.start`` is not one of our networks.
         BodyIdentityError: it is of another body, or synthetic stills are asked for another one.
     """
+    check_shares(config.train)
     body = body or open_body()
     torch.manual_seed(config.train.seed)
     if config.start:
@@ -102,6 +103,4 @@ def pretrain(
         stills = StillBatches(pool, size_px, loop.batch, config.augment, loop.seed, loop.steps)
     run = Run(folder, loop, config, "pretrain")
     result = train(loop, network, body, stills, None, run, device)
-    path = folder / "network.safetensors"
-    save_network(path, result, {"trained_by": "pretrain", **provenance(), **run.cost()})
-    return path
+    return run.save_network(result, "pretrain")

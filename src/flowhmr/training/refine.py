@@ -6,20 +6,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
 
 from flowhmr.body import BodyModel, open_body
-from flowhmr.data import AugmentConfig, FlowSource, PairBatches, PairConfig, StillBatches
+from flowhmr.data import AugmentConfig, Batches, FlowSource, PairBatches, PairConfig, StillBatches
 from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
 from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
-from flowhmr.networks import ContextConfig, ContextHmr, Hmr, save_network
-from flowhmr.records import Sequence
+from flowhmr.networks import ContextConfig, ContextHmr, Hmr
+from flowhmr.records import Clip, Sequence
 from flowhmr.synth import PoolConfig, StillPool
 from flowhmr.training.config import OptimiserConfig, TrainConfig
-from flowhmr.training.loop import train
+from flowhmr.training.loop import check_shares, train
 from flowhmr.training.pretrain import BASELINE_WEIGHTS
 from flowhmr.training.real import RealStills, fitting_weights
-from flowhmr.training.run import Run, provenance
+from flowhmr.training.run import Run
 
 # The values were chosen on validation video (experiments/README.md).
 #
@@ -121,9 +120,9 @@ class Parts:
     """The loop, as suits the network."""
     network: Hmr | ContextHmr
     """Where it starts."""
-    labelled: Dataset | None
+    labelled: Batches[Clip] | None
     """Batches of labelled crops."""
-    pairs: Dataset | None
+    pairs: Batches[Clip] | None
     """Batches of pairs of video frames."""
 
 
@@ -141,6 +140,7 @@ def prepare(
     ``body`` is that of the labels, the open body by default.
     """
     loop, body = config.train, body or open_body()
+    check_shares(loop)
     network = _with_context(network, config)
     hmr = network.hmr if isinstance(network, ContextHmr) else network
     weights = fitting_weights(loop.supervised, hmr.config.maps, bool(config.real))
@@ -173,9 +173,7 @@ def finish(
     """Train with these parts and save the network; returns its file."""
     run = Run(folder, parts.loop, config, name)
     result = train(parts.loop, parts.network, body, parts.labelled, parts.pairs, run, device)
-    path = folder / "network.safetensors"
-    save_network(path, result, {"trained_by": name, **provenance(), **run.cost()})
-    return path
+    return run.save_network(result, name)
 
 
 def _with_context(network: Hmr | ContextHmr, config: RefineConfig) -> Hmr | ContextHmr:

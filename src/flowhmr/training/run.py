@@ -22,11 +22,15 @@ from rich.progress import (
 )
 
 import flowhmr
+from flowhmr.distributed import is_first, mean_of, meet, require_same, this_share
+from flowhmr.networks import Network, save_network
 from flowhmr.training.config import LoopConfig
 from flowhmr.training.state import LoopState
 
 CHECKPOINT = "checkpoint.safetensors"
 """Of a run that goes on, in its folder."""
+NETWORK = "network.safetensors"
+"""What a run made, in its folder."""
 
 
 class Run:
@@ -34,7 +38,7 @@ class Run:
 
     ``config.json`` what was asked for, with commit, versions and hardware; ``losses.csv`` one row
     every ``log_every`` steps; ``losses.png`` their curves; ``checkpoint.safetensors`` everything
-    needed to go on.
+    needed to go on. Of several processes the first writes, and all read: they need one folder.
 
     Args:
         folder: made if missing; one that holds a checkpoint is continued.
@@ -47,6 +51,8 @@ class Run:
         self.folder, self.config, self.title = folder, config, title
         self._mean: dict[str, list[float]] = {}
         self._began = time.monotonic()
+        if not is_first():
+            return
         folder.mkdir(parents=True, exist_ok=True)
         facts = {"train": asdict(config), "command": _plain(command), **provenance()}
         (folder / "config.json").write_text(json.dumps(facts, indent=2, default=str))
@@ -58,11 +64,12 @@ class Run:
 
     def resume(self, state: LoopState) -> int:
         """Load the checkpoint, if there is one; returns the first step to do."""
-        if not self.checkpoint.exists():
-            (self.folder / "losses.csv").unlink(missing_ok=True)
-            return 0
-        start = state.load(self.checkpoint)
-        self._forget_rows_from(start)
+        start = state.load(self.checkpoint) if self.checkpoint.exists() else 0
+        remedy = "give a --run folder that all machines share"
+        require_same(start, f"{self.checkpoint}, steps done", remedy)
+        state.spread()
+        if is_first():
+            self._forget_rows_from(start)
         return start
 
     def progress(self, start: int, steps: int) -> Iterator[int]:
@@ -76,7 +83,7 @@ class Run:
             TimeRemainingColumn(elapsed_when_finished=False),
             TextColumn("{task.fields[loss]}"),
         )
-        with Progress(*columns, speed_estimate_period=120) as bar:
+        with Progress(*columns, speed_estimate_period=120, disable=not is_first()) as bar:
             self._bar, self._task = (
                 bar,
                 bar.add_task(self.title, total=steps, completed=start, loss=""),
@@ -84,7 +91,8 @@ class Run:
             for step in range(start, steps):
                 yield step
                 bar.advance(self._task)
-        self.draw()
+        if is_first():
+            self.draw()
 
     def log(self, step: int, values: dict[str, float], state: LoopState) -> None:
         """Note a step's values; write a row and a checkpoint when they are due."""
@@ -92,18 +100,29 @@ class Run:
             self._mean.setdefault(name, []).append(value)
         done = step + 1
         if done % self.config.log_every == 0 or done == self.config.steps:
-            row = {k: sum(v) / len(v) for k, v in self._mean.items()}
+            row = mean_of({k: sum(v) / len(v) for k, v in self._mean.items()})
             self._mean = {}
-            self._append({"step": float(done), "seconds": time.monotonic() - self._began, **row})
+            if is_first():
+                seconds = time.monotonic() - self._began
+                self._append({"step": float(done), "seconds": seconds, **row})
             self._bar.update(self._task, loss=f"loss {row['total']:.4g}")
         if done % self.config.checkpoint_every == 0 or done == self.config.steps:
             # Rows up to here are complete: the means restart at the checkpoint.
             self._mean = {}
-            self._save(state, done)
+            if is_first():
+                self._save(state, done)
 
     def cost(self) -> dict[str, Any]:
         """What the run took, for the model card: steps, and seconds over all its starts."""
         return {"steps": self.config.steps, "seconds": round(time.monotonic() - self._began)}
+
+    def save_network(self, network: Network, trained_by: str) -> Path:
+        """Write the result beside the losses, with what it took; returns its file."""
+        path = self.folder / NETWORK
+        if is_first():
+            save_network(path, network, {"trained_by": trained_by, **provenance(), **self.cost()})
+        meet()
+        return path
 
     def draw(self) -> Path | None:
         """The curves of ``losses.csv`` as a picture."""
@@ -136,7 +155,9 @@ class Run:
     def _forget_rows_from(self, step: int) -> None:
         """Drop the rows written after the checkpoint; their steps are done again."""
         path = self.folder / "losses.csv"
-        if path.exists():
+        if not step:
+            path.unlink(missing_ok=True)
+        elif path.exists():
             head, *rows = path.read_text().splitlines()
             kept = [r for r in rows if r and int(float(r.split(",")[0])) <= step]
             path.write_text("\n".join([head, *kept]) + "\n")
@@ -180,6 +201,7 @@ def provenance() -> dict[str, Any]:
         "torch": torch.__version__,
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()} {platform.system()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "processes": this_share().count,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 

@@ -3,8 +3,8 @@
 import copy
 import json
 import math
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from flowhmr.distributed import average_gradients, broadcast, whole_batch
 from flowhmr.networks import ContextHmr, Hmr, HmrOutput
 from flowhmr.training.config import LoopConfig, TrainConfig
 
@@ -65,16 +66,20 @@ class LoopState(Generic[N]):
         # One stream per step: what a step draws does not depend on where the run was resumed.
         torch.manual_seed(self.config.seed * 1_000_003 + step)
 
-    def autocast(self) -> AbstractContextManager:
-        """Mixed precision for the network's forward pass, if the config asks for it."""
-        if self.config.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+    @contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """How the network's forward pass runs: in mixed precision, if the config asks for it; on
+        one of several processes, as on the whole batch."""
+        mixed = self.config.precision == "bfloat16"
+        precision = torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
+        with whole_batch(), precision:
+            yield
 
     def update(self, loss: Tensor) -> None:
-        """One step of the optimiser, and of the average."""
+        """One step of the optimiser, and of the average; the gradient is that of all processes."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.parameters.values())
         if self.config.optimiser.clip_norm:
             torch.nn.utils.clip_grad_norm_(
                 list(self.parameters.values()), self.config.optimiser.clip_norm
@@ -152,6 +157,11 @@ class LoopState(Generic[N]):
                     k: v if k == "step" else v.to(self.device) for k, v in entries.items()
                 }
         return step
+
+    def spread(self) -> None:
+        """Give all processes the networks of the first: theirs may differ in the last bit."""
+        for module in self._modules().values():
+            broadcast(module.state_dict().values())
 
     def _modules(self) -> dict[str, N]:
         modules = {"network": self.network}

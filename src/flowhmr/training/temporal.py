@@ -24,6 +24,7 @@ from flowhmr.data import (
     StoredLinks,
     motion_sequences,
 )
+from flowhmr.distributed import whole_batch
 from flowhmr.evaluation import ClipScore, score_bodies
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import AccelerationWeights, AnchorWeights, RasterFlowWeights, RealismWeights
@@ -41,13 +42,12 @@ from flowhmr.networks import (
     TemporalNetwork,
     VibeConfig,
     load_hmr,
-    save_network,
 )
 from flowhmr.records import Estimate, Sequence, TrackLabels
 from flowhmr.training.config import OptimiserConfig
-from flowhmr.training.loop import batches
+from flowhmr.training.loop import batches, check_shares
 from flowhmr.training.refine import flow_source
-from flowhmr.training.run import Run, provenance
+from flowhmr.training.run import Run
 from flowhmr.training.state import LoopState
 from flowhmr.training.temporal_losses import (
     TemporalLoopConfig,
@@ -173,6 +173,7 @@ def pretrain_temporal(
     Returns:
         The network's file in the run folder; it holds the single-frame network too.
     """
+    check_shares(config.train)
     body, loop, hmr = body or open_body(), config.train, first_network(config)
     body.check_identity("network", hmr.body_id)
     if sequences is None:
@@ -190,9 +191,7 @@ def pretrain_temporal(
     )
     run = Run(folder, loop, config, type(config.network).__name__.removesuffix("Config"))
     both.temporal = train_temporal(loop, both.temporal, body, clips, run, device)
-    path = folder / "network.safetensors"
-    save_network(path, both, {"trained_by": "train", **provenance(), **run.cost()})
-    return path
+    return run.save_network(both, "train")
 
 
 def first_network(config: TemporalTrainingConfig) -> Hmr:
@@ -318,11 +317,12 @@ def train_temporal(
     for step in run.progress(start, config.steps):
         state.begin_step(step)
         clip = to_device(next(drawn), device)
-        with state.autocast():
+        with state.forward_pass():
             output = learner(clip.features)
         objectives = temporal_objectives(output, clip, body, config, alone)
         if discriminator is not None:
-            objectives += adversarial_objectives(output, clip, discriminator, config.realism)
+            with whole_batch():  # for its dropout
+                objectives += adversarial_objectives(output, clip, discriminator, config.realism)
         total = torch.stack([objective.total for objective in objectives]).sum()
         state.update(total)
         facts = {k: v for objective in objectives for k, v in objective.logged.items()}
