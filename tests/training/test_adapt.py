@@ -90,14 +90,14 @@ def test_a_killed_run_ends_where_the_whole_one_does(tmp_path, own, cache, monkey
         return load_hmr(adapt(CONFIG, start, BODY, own, tmp_path / folder, cache, CPU))
 
     whole = run("whole")
-    draw = PseudoBatches.__getitem__
+    draw = PseudoBatches.samples
 
-    def fragile(self, number):
+    def fragile(self, number, rows):
         if number == 3:
             raise InterruptedError
-        return draw(self, number)
+        return draw(self, number, rows)
 
-    monkeypatch.setattr(PseudoBatches, "__getitem__", fragile)
+    monkeypatch.setattr(PseudoBatches, "samples", fragile)
     with pytest.raises(InterruptedError):
         run("killed")
     monkeypatch.undo()
