@@ -114,6 +114,15 @@ def test_openpose_gaps_in_a_person(tmp_path):
     assert gone == [COCO_17.index("nose"), COCO_17.index("left_knee")]
 
 
+def test_openpose_numbers_too_large_for_a_float_are_left_out(tmp_path):
+    flat = [float(n) for n in flat_in(OPENPOSE_25, person())]
+    flat[3 * OPENPOSE_25.index("nose")] = 1e300
+    write_frames(tmp_path, {0: [flat]})
+    [track] = read_keypoints(tmp_path)
+    gone = [i for i, row in enumerate(track.keypoints_px[0]) if not row.any()]
+    assert gone == [COCO_17.index("nose")]
+
+
 def test_people_are_linked_whatever_their_order(tmp_path):
     a = {n: person(20 * n, 0, 1) for n in range(12)}
     b = {n: person(600 - 20 * n, 250, 2) for n in range(3, 9)}

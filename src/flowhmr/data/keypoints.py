@@ -137,7 +137,9 @@ def _openpose_person(person: dict) -> DetectedPerson:
     joints = {75: OPENPOSE_25, 54: OPENPOSE_18}.get(len(flat))
     if joints is None:
         raise ValueError(f"{len(flat)} numbers for a person")
-    return _person(np.array(flat, np.float32).reshape(-1, 3), joints)
+    # What is too large for a float is no place in a picture: left out, as NaN is.
+    with np.errstate(over="ignore"):
+        return _person(np.array(flat, np.float32).reshape(-1, 3), joints)
 
 
 def _person(keypoints: np.ndarray, joints: JointSet) -> DetectedPerson:

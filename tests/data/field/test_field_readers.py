@@ -209,6 +209,7 @@ class Test3dpw:
             ("poses", None, "poses: got none"),
             ("genders", ["x", "f"], "genders: got 'x'"),
             ("betas", [np.zeros(3)] * 2, "betas: got 3 betas"),
+            ("betas", [np.full(10, 1e300)] * 2, "betas: got a number that is not finite"),
             ("jointPositions", [np.zeros((3, 72))] * 2, "jointPositions: got 3 rows; expected 4"),
             ("genders", ["m"], "genders: got 1 people; expected 2"),
         ],

@@ -60,7 +60,8 @@ class _Person:
         betas = np.asarray(table["betas"]).reshape(-1)
         if len(betas) < 10 or betas.dtype.kind not in "iuf":
             raise self.columns.error("betas", f"{len(betas)} betas", "at least 10")
-        self.betas = torch.from_numpy(betas[:10].astype(np.float32))
+        shape = Columns(path, {"betas": betas[None, :10]}, 1)
+        self.betas = shape.numbers("betas", np.zeros(1, int), 10)[0]
         gender = str(table["genders"]).lower()
         if gender not in GENDERS:
             raise self.columns.error("genders", repr(gender), "m or f")
