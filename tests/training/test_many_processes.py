@@ -1,5 +1,9 @@
-"""The same run on one process and on two."""
+"""The same run on one process and on two; what happens when one of two is killed."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,15 @@ KINDS = {
         BOTH, steps=STEPS, batch=2, pairs=4, frozen=True, anchor=AnchorWeights(1.0, 1.0, 1.0)
     ),
 }
+
+SMALL = {
+    "network.backbone.name": "mobilenetv3_small_050", "network.backbone.size-px": 48,
+    "network.hidden": 32, "network.dropout": 0.5, "pool.stills.size-px": 64, "pool.count": 32,
+    "pool.backgrounds": 4, "pool.chunk": 32, "train.steps": 8, "train.batch": 4,
+    "train.workers": 0, "train.precision": "float32", "train.checkpoint-every": 2,
+    "train.log-every": 1, "train.optimiser.warmup": 2, "train.optimiser.decay": 2,
+}  # fmt: skip
+FLAGS = [f"--config.{name}={value}" for name, value in SMALL.items()] + ["--device=cpu"]
 
 
 def trained(kind: str, folder: Path, pool: StillPool, video: list[Sequence]) -> dict[str, Any]:
@@ -105,3 +118,60 @@ def test_shares_of_two_sets_are_the_batch(pool, video):
     across = both.samples(1, range(1, 4)).frames
     assert torch.equal(torch.cat(parts), both[1].frames)
     assert torch.equal(across, both[1].frames[1:4])
+
+
+@pytest.mark.slow
+def test_one_of_two_is_killed_and_the_run_ends_as_it_would_have(tmp_path, pool):
+    """A real SIGKILL; torchrun starts both again and they go on from the checkpoint."""
+    job = tmp_path / "job.py"
+    job.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys, threading, time
+            from pathlib import Path
+
+            def end_soon(folder):
+                while not (folder / "checkpoint.safetensors").exists():
+                    time.sleep(0.01)
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            if __name__ == "__main__":  # the processes that prepare data read this file too
+                begun, share = os.environ.get("TORCHELASTIC_RESTART_COUNT"), os.environ.get("RANK")
+                if begun == "0" and share == "1":
+                    folder = Path(sys.argv[sys.argv.index("--run") + 1])
+                    threading.Thread(target=end_soon, args=[folder], daemon=True).start()
+                from flowhmr.cli import main
+
+                sys.exit(main(sys.argv[1:]))
+            """
+        )
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+
+    def start(name: str, *how: str) -> Path:
+        folder = tmp_path / name
+        given = ["--run", str(folder), "--cache", str(pool.folder.parent), *FLAGS]
+        command = [sys.executable, *how, str(job), "pretrain", *given]
+        done = subprocess.run(
+            command,
+            check=False,
+            env=environment | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return folder
+
+    # "--": torchrun would take our --run for an abbreviation of a flag of its own.
+    whole, killed = start("whole"), start("killed", *launcher, "--max-restarts", "1", "--")
+    assert (killed / "killed").exists()
+    found, expected = rows(killed), rows(whole)
+    assert [row[0] for row in found] == [1, 2, 3, 4, 5, 6, 7, 8]
+    for a, b in zip(found, expected, strict=True):
+        assert a == pytest.approx(b, rel=5e-3, abs=1e-3)
+    assert (killed / "network.safetensors").exists()
+    assert sorted(p.name for p in killed.iterdir() if p.name != "killed") == sorted(
+        p.name for p in whole.iterdir()
+    )
