@@ -53,7 +53,7 @@ class FeatureConfig:
 
 
 class StoredFeatures:
-    """The features of some sequences, a shard a sequence, in a folder and in memory.
+    """The features of some sequences, a shard a sequence, in a folder and mapped into memory.
 
     A shard is found by what it was made from: the network, the crops' settings, the images and
     boxes. Each is written whole or not at all: a process that was killed goes on where it was. Of
@@ -89,14 +89,13 @@ class StoredFeatures:
         self._source, self._folder = source, folder
         folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps([FORMAT, network, size_px, config.margin], sort_keys=True)
-        tables: dict[int, Float[Tensor, "c t f"]] = {}
+        tables: dict[int, list[Float[Tensor, "t f"]]] = {}
 
         def make(part: list[int]) -> None:
             for done, number in enumerate(part, 1):
                 sequence = sequences[number]
                 key = sequence_key(settings, sequence)
-                copies = [self._shard(key, sequence, copy) for copy in range(1 + config.occluded)]
-                tables[number] = torch.stack(copies)
+                tables[number] = [self._shard(key, sequence, copy) for copy in range(self.copies)]
                 if on_progress is not None:
                     on_progress(done, len(part))
 
@@ -122,7 +121,7 @@ class StoredFeatures:
         """
         known = self.labels[number]
         labels = None if known is None else pick(known, rows)
-        return FeatureClip(self.tables[number][copy, rows], labels, self.size_px)
+        return FeatureClip(self.tables[number][copy][rows], labels, self.size_px)
 
     def _labels(self, sequence: Sequence) -> Labels | None:
         if sequence.labels is None:
@@ -143,7 +142,7 @@ class StoredFeatures:
             frames = self._occluded(frames, sequence, rng)
         features = self._source(frames).contiguous()
         write_whole(path, lambda temporary: save_file({"features": features}, temporary))
-        return features
+        return load_file(path)["features"]
 
     def _occluded(
         self, frames: UInt8[Tensor, "t 3 s s"], sequence: Sequence, rng: np.random.Generator

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ FORMAT = 1
 
 
 class StoredLinks:
-    """The links of some sequences, kept in a folder and in memory (half precision).
+    """The links of some sequences, kept in a folder (half precision) and mapped into memory.
 
     Of several processes each estimates its share.
 
@@ -122,6 +123,7 @@ class StoredLinks:
 
     def _table(self, key: str, sequence: Sequence) -> dict[str, Tensor]:
         path = self._folder / f"{key}.safetensors"
+        # Mapped: what is not looked at takes no memory, processes share what is.
         try:
             return load_file(path)
         except (FileNotFoundError, SafetensorError):
@@ -129,13 +131,25 @@ class StoredLinks:
         rows = [_packed(link) for link in self._source.links(sequence, self.size_px)]
         table = {k: torch.stack([row[k] for row in rows]) for k in rows[0]} if rows else {}
         write_whole(path, lambda temporary: save_file(table, temporary))
-        return table
+        return load_file(path)
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """Images that are read when asked for."""
+
+    def identity(self) -> bytes:
+        """Tells them from other ones without reading them."""
+        ...
 
 
 def sequence_key(settings: str, sequence: Sequence) -> str:
     """What is made of a sequence under some settings is found by this: settings, images, boxes."""
     digest = hashlib.sha256(settings.encode())
     digest.update(sequence.boxes_px.numpy().tobytes())
+    if isinstance(sequence.images, OnDisk):
+        digest.update(sequence.images.identity())
+        return digest.hexdigest()[:24]
     for image in sequence.images:
         digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:24]

@@ -212,21 +212,10 @@ class TestConvert:
         with pytest.raises(FieldError, match="got no picture"):
             bad.images(2)
 
-    def test_video(self, saved, tmp_path):
+    def test_people_in_videos(self, saved, tmp_path):
         table = vibe([truth(3, seed=1), truth(2, seed=2)])
         found = open_field("vibe", saved("a.pt", joblib_bytes(table)))
         assert convert_field(found, "vibe", BODY, tmp_path / "out.npz") == 4  # one is not valid
-        for name in table["img_name"]:
-            path = tmp_path / name
-            path.parent.mkdir(exist_ok=True)
-            cv2.imwrite(str(path), np.full((60, 80, 3), 7, np.uint8))
-        store = FrameStore(tmp_path / "out.npz", tmp_path, BODY)
-        assert store.people() == ["seq_0_0", "seq_1_0"]
-        video = store.sequence("seq_1_0", fps=25.0)
-        assert len(video) == 2
-        assert video.times_s.tolist() == pytest.approx([0, 0.04])
-        assert video.images[0].shape == (60, 80, 3)
-        assert video.detected_px.shape == (2, 17, 3)
 
     def test_sets_without_bodies_are_refused(self, saved, tmp_path):
         found = open_field("spin", saved("s.npz", npz_bytes(spin(has_smpl=np.zeros(6)))))

@@ -33,10 +33,7 @@ def read_picture(folder: Path, name: str, where: str, frame: int = 0) -> UInt8[n
     Raises:
         FieldError: it is not there, leads out of the folder, or is no picture.
     """
-    try:
-        path = path_inside(folder, name)
-    except DataFileError as error:
-        raise FieldError(f"{where}: {error}") from error
+    path = picture_path(folder, name, where)
     if path.suffix.lower() in VIDEO_KINDS:
         frames = _video(path)
         if frame >= len(frames):
@@ -48,6 +45,18 @@ def read_picture(folder: Path, name: str, where: str, frame: int = 0) -> UInt8[n
     if image is None:
         raise FieldError(f"{path}: got no picture; expected one; check the folder of pictures")
     return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8, copy=False)
+
+
+def picture_path(folder: Path, name: str, where: str) -> Path:
+    """The file of a picture or video; see `read_picture`.
+
+    Raises:
+        FieldError: it is not there, or leads out of the folder.
+    """
+    try:
+        return path_inside(folder, name)
+    except DataFileError as error:
+        raise FieldError(f"{where}: {error}") from error
 
 
 @lru_cache(2)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.labels import coco_of, field_labels, usable
 from flowhmr.data.field.pictures import read_picture
 from flowhmr.geometry import map_tensors
-from flowhmr.records import Labels, Sequence
+from flowhmr.records import Labels
 from flowhmr.synth import write_whole
 
 FORMAT, VERSION = "flowhmr-frames", 1
@@ -86,7 +85,7 @@ def _table(frames: FieldFrames, body: BodyModel, rows: np.ndarray) -> dict[str, 
 
 
 class FrameStore:
-    """Such a file with its pictures: labelled stills for `LabelledBatches`, or video.
+    """Such a file with its pictures: labelled stills for `LabelledBatches`.
 
     Args:
         path: the npz.
@@ -155,32 +154,4 @@ class FrameStore:
             columns.numbers("joints_m", rows, 24, 3),
             columns.numbers("keypoints_px", rows, 24, 2),
             columns.numbers("confidence", rows, 24),
-        )
-
-    def people(self) -> list[str]:
-        """Who is seen in video, each once."""
-        return sorted({str(name) for name in self.columns.get("person")} - {""})
-
-    def sequence(self, person: str, fps: float) -> Sequence:
-        """One person's frames as video, in order, all pictures read.
-
-        Raises:
-            FieldError: nobody of that name, or a picture that cannot be read.
-        """
-        rows = np.flatnonzero(np.asarray(self.columns.get("person")) == person)
-        if not len(rows):
-            raise FieldError(
-                f"{self.path}: got the person {person!r}; expected one of {self.people()[:5]}..."
-            )
-        frames = self.columns.numbers("frame", rows).long().numpy()
-        order = np.argsort(frames, kind="stable")
-        rows, frames = rows[order], frames[order]
-        return Sequence(
-            name=person,
-            person=person,
-            images=[self.images(int(row))[0] for row in rows],
-            times_s=torch.from_numpy(frames - frames[0]) / fps,
-            boxes_px=self.columns.positive_sizes("boxes_px", rows),
-            labels=self._labels(rows),
-            detected_px=self.columns.numbers("detected_px", rows, len(COCO_17), 3),
         )

@@ -1,5 +1,6 @@
 """People of a data set as video: pictures are read when they are looked at."""
 
+import hashlib
 from collections.abc import Sequence as Several
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from flowhmr.body import BodyModel
 from flowhmr.data.field.check import field_batches
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.labels import coco_of, field_labels, usable
-from flowhmr.data.field.pictures import read_picture
+from flowhmr.data.field.pictures import picture_path, read_picture
 from flowhmr.geometry import pick
 from flowhmr.records import Sequence, join_labels
 
@@ -56,6 +57,24 @@ class Pictures(Several):
     def __reduce__(self) -> tuple:
         # Worker processes read for themselves.
         return Pictures, (self.folder, self.names, self.frames)
+
+    def identity(self) -> bytes:
+        """Hash of the names and numbers, and of each file's size and time of change.
+
+        Raises:
+            FieldError: a file is not there.
+        """
+        digest = hashlib.sha256(repr((self.names, self.frames)).encode())
+        for name in dict.fromkeys(self.names):
+            path = picture_path(self.folder, name, name)
+            try:
+                about = path.stat()
+            except OSError as error:
+                raise FieldError(
+                    f"{path}: got {error}; expected a picture; check the folder of pictures"
+                ) from error
+            digest.update(f"{about.st_size} {about.st_mtime_ns} ".encode())
+        return digest.digest()
 
     def _picture(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
         return read_picture(self.folder, self.names[row], self.names[row], self.frames[row])
