@@ -12,6 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from flowhmr.cli.shared import require_one
+
 
 def check(answer, command: str, got: str, expected: str, remedy: str) -> None:
     """The command failed, and its first line says these in this order."""
@@ -311,3 +313,21 @@ def test_the_traceback_is_there_for_those_who_ask(flowhmr, monkeypatch, network)
     monkeypatch.setenv("FLOWHMR_TRACEBACK", "1")
     with pytest.raises(ValueError, match="got no video"):
         flowhmr(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "may"),
+    [
+        (["capture", "walk.mp4"], False),
+        (["synth", "preview"], False),
+        (["synth", "export"], True),
+        (["train"], True),
+    ],
+)
+def test_what_many_processes_may_run(monkeypatch, words, may):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if may:
+        require_one(words[0], words[1:])
+    else:
+        with pytest.raises(ValueError, match="got 2 processes; expected one: only pretrain"):
+            require_one(words[0], words[1:])

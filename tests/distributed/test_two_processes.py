@@ -31,11 +31,25 @@ from flowhmr.distributed import (
 )
 from flowhmr.flow import DisFlow, estimate_pair
 from flowhmr.records import Sequence
-from flowhmr.synth import ClipConfig, PoolConfig, StillConfig, StillPool, render_clip
+from flowhmr.synth import (
+    ClipConfig,
+    ExportConfig,
+    PlaceConfig,
+    PoolConfig,
+    ShardClips,
+    StillConfig,
+    StillPool,
+    SynthConfig,
+    export_shards,
+    render_clip,
+)
 from two_processes import on_two
 
 POOL = PoolConfig(StillConfig(size_px=64), count=7, backgrounds=2, chunk=2)
 SIZE = 32
+EXPORT = ExportConfig(
+    SynthConfig(frames=2, size_px=SIZE, place=PlaceConfig(textures=2)), count=5, per_shard=2
+)
 
 
 class Layers(nn.Module):
@@ -129,6 +143,13 @@ def made_pool(folder: Path) -> Made:
     return Made([str(told) for told in heard], [pool.rgba(i).copy() for i in range(len(pool))])
 
 
+def made_shards(folder: Path) -> Made:
+    heard: list[tuple[int, int]] = []
+    export_shards(EXPORT, folder / "shards", on_progress=lambda *told: heard.append(told))
+    clips = ShardClips(folder / "shards")
+    return Made([str(told) for told in heard], [clips[i].images for i in range(len(clips))])
+
+
 def message_of(work: Any) -> str:
     try:
         work()
@@ -148,6 +169,7 @@ def everything(folder: Path) -> dict[str, Any]:
         "features": made_features(folder),
         "links": made_links(folder),
         "pool": made_pool(folder),
+        "shards": made_shards(folder),
         "first": is_first(),
         "left": (leave(), this_share().count),
     }
@@ -205,8 +227,17 @@ def test_each_chunk_of_stills_is_rendered_by_one_process_and_found_by_both(two, 
     assert alone.asked[-1] == "(7, 7)"
     for share in shares:
         assert all((a == b).all() for a, b in zip(share.found, alone.found, strict=True))
-    assert files(folders[0]) == files(folders[1])
+    assert files(folders[0], "pool-*/*") == files(folders[1], "pool-*/*")
 
 
-def files(folder: Path) -> Several[tuple[str, bytes]]:
-    return [(f.name, f.read_bytes()) for f in sorted(folder.glob("pool-*/*"))]
+def test_each_shard_is_exported_by_one_process_and_the_index_names_all(two, folders):
+    alone, shares = made_shards(folders[0]), [each["shards"] for each in two]
+    # Two clips, two clips and one: the first and third, the second.
+    assert [share.asked for share in shares] == [["(2, 5)", "(3, 5)"], ["(2, 5)"]]
+    for share in shares:
+        assert_close(share.found, alone.found, rtol=0, atol=0)
+    assert files(folders[0], "shards/*") == files(folders[1], "shards/*")
+
+
+def files(folder: Path, pattern: str) -> Several[tuple[str, bytes]]:
+    return [(f.name, f.read_bytes()) for f in sorted(folder.glob(pattern))]

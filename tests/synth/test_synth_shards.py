@@ -277,6 +277,18 @@ def test_what_a_killed_export_leaves_behind_does_not_count(copied, made, exporte
     assert made == [2, 3, 4]
 
 
+def test_what_several_killed_processes_had_finished_counts(copied, made, exported):
+    index = read_index(copied)
+    first, second, third = index.shards
+    shards.write_index(copied, replace(index, shards=(first,)))
+    shards.write_index(copied, replace(index, shards=(first, second)), ".index-1.json")
+    third = replace(third, bytes=third.bytes + 1)  # another file of that name
+    shards.write_index(copied, replace(index, shards=(third,)), ".index-7.json")
+    export_shards(CONFIG, copied)
+    assert files(copied) == files(exported)
+    assert made == [4]
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 5000)])
 def test_a_shard_that_was_lost_is_made_again(copied, made, exported, damage):
     damage(copied / "synth-000001.tar")

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from collections.abc import Sequence as Several
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ from flowhmr.networks import (
 from flowhmr.records import Sequence
 
 N = TypeVar("N", bound=Hmr | ContextHmr | TemporalHmr)
-ON_MANY = ("pretrain", "refine", "fit", "adapt", "lift", "motion", "train")
+ON_MANY = ("pretrain", "refine", "fit", "adapt", "lift", "motion", "train", "synth export")
 """Commands that torchrun may start on several processes."""
 console = Console(width=110 if not sys.stdout.isatty() else None)
 
@@ -45,7 +46,7 @@ def run_command(name: str, words: list[str]) -> int:
         module.Arguments, prog=f"flowhmr {name}", description=module.__doc__, args=words
     )
     try:
-        require_one(name)
+        require_one(name, words)
         with joined() as share:
             console.quiet = share.index > 0
             module.run(arguments)
@@ -62,14 +63,14 @@ def run_command(name: str, words: list[str]) -> int:
     return 0
 
 
-def require_one(name: str) -> None:
-    """Ask whether a command may run on as many processes as torchrun started.
+def require_one(name: str, words: Several[str] = ()) -> None:
+    """Ask whether a command, or its subcommand, may run on as many processes as torchrun started.
 
     Raises:
         ValueError: it may not.
     """
     count = asked_share().count
-    if count > 1 and name not in ON_MANY:
+    if count > 1 and not {name, " ".join([name, *words[:1]])} & set(ON_MANY):
         raise ValueError(
             f"got {count} processes; expected one: only {', '.join(ON_MANY)} run on many; start it "
             "without torchrun"

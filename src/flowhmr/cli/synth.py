@@ -87,7 +87,8 @@ class Preview:
 
 @dataclass(frozen=True)
 class Export:
-    """Write clips as WebDataset shards: resumable, with checksums."""
+    """Write clips as WebDataset shards: resumable, with checksums. Processes that torchrun started
+    each make a share."""
 
     out: Path
     """Folder for the shards and index.json; the same command goes on after an interruption."""

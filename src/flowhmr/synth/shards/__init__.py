@@ -7,7 +7,8 @@ lists them with their checksums and says what was exported.
 A shard counts once the index names it. It is written under another name, synced and renamed
 before that, so that a process killed at any time leaves nothing behind that counts and is not
 whole. The same configuration gives the same bytes for any number of workers. One export at a time
-may write to a folder.
+may write to a folder; that can be many processes that torchrun started, each of which makes its
+share and keeps an index of its own until all are done.
 """
 
 import errno
@@ -30,6 +31,7 @@ from torch.utils.data import Dataset
 
 from flowhmr import __version__
 from flowhmr.body import open_body
+from flowhmr.distributed import first_before_others, is_first, meet, this_share
 from flowhmr.synth.shards.codec import (
     ALL_LAYERS,
     LONGEST_PNG_PX,
@@ -45,6 +47,7 @@ from flowhmr.synth.shards.index import (
     AGAIN,
     FORMAT,
     INDEX_NAME,
+    OWN_INDEX,
     PARTIAL_SUFFIX,
     Shard,
     ShardIndex,
@@ -99,29 +102,34 @@ def export_shards(
 ) -> Path:
     """Make clips and write them to ``folder``, unless they are there; what is missing is made.
 
+    Of several processes each makes its share.
+
     Args:
         config: what to export.
         folder: where; created when missing.
         workers: processes that render, each a shard at a time.
-        on_progress: called with (clips ready, clips in all) after each shard.
+        on_progress: called with (clips ready, clips in all) after each shard; of several
+            processes, those that were ready and this one's.
 
     Returns:
         The export's ``index.json``.
 
     Raises:
-        ValueError: no worker; the folder holds an export of something else.
+        ValueError: no worker; the folder holds an export of something else, or is not the same
+            for all processes.
         OSError: the disk is full, or too full for the next shards.
     """
     if workers < 1:
         raise ValueError(f"export: got {workers} workers; expected at least one")
     folder.mkdir(parents=True, exist_ok=True)
-    made_from = _made_from(config)
-    finished = _finished(config, made_from, folder)
-    for left_over in folder.glob(f".*{PARTIAL_SUFFIX}"):
-        left_over.unlink()
-    write_index(folder, ShardIndex(made_from, tuple(finished.values())))
+    made_from, share = _made_from(config), this_share()
+    own_name = INDEX_NAME if share.count == 1 else OWN_INDEX.format(share.index)
+    with first_before_others():
+        finished = _finished(config, made_from, folder)
+        if is_first():
+            _gather(folder, made_from, finished)
     numbers = range(-(-config.count // config.per_shard))
-    missing = [number for number in numbers if number not in finished]
+    missing = [number for number in share.of(numbers) if number not in finished]
 
     def check_room(shards_at_once: int) -> None:
         _check_room(config, folder, list(finished.values()), shards_at_once)
@@ -129,10 +137,30 @@ def export_shards(
     for shard in _made(partial(_make_shard, config, folder), missing, workers, check_room):
         finished[shard.first // config.per_shard] = shard
         shards = tuple(finished[number] for number in sorted(finished))
-        write_index(folder, ShardIndex(made_from, shards))
+        write_index(folder, ShardIndex(made_from, shards), own_name)
         if on_progress:
             on_progress(sum(s.clips for s in shards), config.count)
+    meet()
+    with first_before_others():
+        if is_first():
+            finished = _finished(config, made_from, folder)
+            _gather(folder, made_from, finished)
+    ready = len(read_index(folder).shards)
+    if ready != len(numbers):
+        raise ValueError(
+            f"{folder}: got {ready} shards of {share.count} processes; expected {len(numbers)}; "
+            "choose a folder that all of them see"
+        )
     return folder / INDEX_NAME
+
+
+def _gather(folder: Path, made_from: dict[str, Any], finished: dict[int, Shard]) -> None:
+    """One index of all that is finished; nothing else that an earlier export left."""
+    shards = tuple(finished[number] for number in sorted(finished))
+    write_index(folder, ShardIndex(made_from, shards))
+    for pattern in (f".*{PARTIAL_SUFFIX}", OWN_INDEX.format("*")):
+        for left_over in folder.glob(pattern):
+            left_over.unlink()
 
 
 class ShardClips(Dataset[SynthClip]):
@@ -276,21 +304,23 @@ def _made_from(config: ExportConfig) -> dict[str, Any]:
 
 def _finished(config: ExportConfig, made_from: dict[str, Any], folder: Path) -> dict[int, Shard]:
     """The shards by number that an earlier export of the same clips has finished."""
-    if not (folder / INDEX_NAME).exists():
-        return {}
-    index = read_index(folder)
-    other = list(differences(made_from, index.made_from))
-    if other:
-        raise ValueError(
-            f"{folder}: holds another export; {'; '.join(other)}; choose another folder, or "
-            "the settings that it was made with"
-        )
-    files = {file.name: file.stat().st_size for file in folder.glob("*.tar")}
-    return {
-        shard.first // config.per_shard: shard
-        for shard in index.shards
-        if files.get(shard.name) == shard.bytes
-    }
+    names = [INDEX_NAME, *(path.name for path in folder.glob(OWN_INDEX.format("*")))]
+    sizes = {file.name: file.stat().st_size for file in folder.glob("*.tar")}
+    finished: dict[int, Shard] = {}
+    for name in names:
+        if not (folder / name).exists():
+            continue
+        index = read_index(folder, name)
+        other = list(differences(made_from, index.made_from))
+        if other:
+            raise ValueError(
+                f"{folder}: holds another export; {'; '.join(other)}; choose another folder, or "
+                "the settings that it was made with"
+            )
+        for shard in index.shards:
+            if sizes.get(shard.name) == shard.bytes:
+                finished[shard.first // config.per_shard] = shard
+    return finished
 
 
 def _made(

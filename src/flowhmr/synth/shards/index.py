@@ -15,6 +15,9 @@ FORMAT = 1
 INDEX_NAME = "index.json"
 """Beside the shards."""
 
+OWN_INDEX = ".index-{}.json"
+"""What one of several processes has finished, until all are done."""
+
 PARTIAL_SUFFIX = ".partial"
 """Ends the names of files that are being written."""
 
@@ -50,13 +53,13 @@ class ShardIndex:
     """Finished shards, by number."""
 
 
-def read_index(folder: Path) -> ShardIndex:
+def read_index(folder: Path, name: str = INDEX_NAME) -> ShardIndex:
     """What an export's folder holds.
 
     Raises:
         ValueError: there is no index, or it is none of this package's.
     """
-    path = folder / INDEX_NAME
+    path = folder / name
     expected = "expected the index of exported clips; give the folder of `flowhmr synth export`"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -73,11 +76,11 @@ def read_index(folder: Path) -> ShardIndex:
     return ShardIndex(index, shards)
 
 
-def write_index(folder: Path, index: ShardIndex) -> None:
+def write_index(folder: Path, index: ShardIndex, name: str = INDEX_NAME) -> None:
     """Replace the index of a folder: readers see the old one or the new one."""
     content = index.made_from | {"shards": [asdict(shard) for shard in index.shards]}
     text = json.dumps(content, indent=1) + "\n"
-    write_whole(folder / INDEX_NAME, lambda file: file.write(text.encode()))
+    write_whole(folder / name, lambda file: file.write(text.encode()))
 
 
 def differences(got: Any, expected: Any, name: str = "") -> Iterator[str]:
