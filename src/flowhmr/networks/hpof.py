@@ -123,7 +123,7 @@ class Hpof(OverBodies):
             The body of each frame (no leading axes), as soon as that frame has come.
         """
         window: Tensor | None = None
-        state: Tensor | None = None
+        state: list[Tensor] | None = None
         for feature in features:
             numbers = self.numbers(feature)[None, None]
             window = _pushed(window, numbers, self.config.window)
@@ -164,16 +164,16 @@ class _Encoder(nn.Module):
     window: int
 
     def step(
-        self, newest: Float[Tensor, "b 1 p"], state: Tensor | None
-    ) -> tuple[Float[Tensor, "b 1 w"], Tensor]:
+        self, newest: Float[Tensor, "b 1 p"], state: list[Tensor] | None
+    ) -> tuple[Float[Tensor, "b 1 w"], list[Tensor]]:
         """The code of one frame more, and what to remember of it.
 
         Args:
             newest: the frame.
             state: of the frame before; None for the first, which then fills the window.
         """
-        window = _pushed(state, newest, self.window)
-        return self(window), window
+        window = _pushed(None if state is None else state[0], newest, self.window)
+        return self(window), [window]
 
 
 class _Convolutions(_Encoder):
@@ -187,14 +187,27 @@ class _Convolutions(_Encoder):
         self.mix = nn.ModuleList(_Layer(config.width, config) for _ in range(config.blocks))
 
     def forward(self, numbers: Float[Tensor, "b t p"]) -> Float[Tensor, "b n w"]:
-        # For one body alone only every third, ninth ... place is needed.
-        alone = numbers.shape[1] == self.window
-        codes = self.first(_triples(numbers, 1, alone).flatten(2))
-        for power, (near, mix) in enumerate(zip(self.near, self.mix), 1):
-            three = _triples(codes, 3**power, alone)
-            # The residual loses its first frames, as the convolution does.
-            codes = three[:, :, 2] + mix(near(three.flatten(2)))
+        codes = self.first(_triples(numbers, 1).flatten(2))
+        for block in range(len(self.near)):
+            codes = self._deeper(block, codes)
         return codes
+
+    def step(
+        self, newest: Float[Tensor, "b 1 p"], state: list[Tensor] | None
+    ) -> tuple[Float[Tensor, "b 1 w"], list[Tensor]]:
+        """As in `_Encoder`; what is remembered is what each convolution looks back at."""
+        kept = [_pushed(None if state is None else state[0], newest, 3)]
+        codes = self.first(_triples(kept[0], 1).flatten(2))
+        for block in range(len(self.near)):
+            back = None if state is None else state[block + 1]
+            kept.append(_pushed(back, codes, 2 * 3 ** (block + 1) + 1))
+            codes = self._deeper(block, kept[-1])
+        return codes, kept
+
+    def _deeper(self, block: int, codes: Float[Tensor, "b t w"]) -> Float[Tensor, "b n w"]:
+        """One block; the residual loses its first frames, as the convolution does."""
+        three = _triples(codes, 3 ** (block + 1))
+        return three[:, :, 2] + self.mix[block](self.near[block](three.flatten(2)))
 
 
 class _Layer(nn.Module):
@@ -211,16 +224,8 @@ class _Layer(nn.Module):
         return self.dropout(normed.relu())
 
 
-def _triples(x: Float[Tensor, "b t c"], dilation: int, alone: bool) -> Float[Tensor, "b n 3 c"]:
-    """Each frame behind the two that are ``dilation`` and twice as much before it.
-
-    Args:
-        x: frames in a row; with ``alone`` only those that are needed, ``dilation`` apart.
-        dilation: of the convolution.
-        alone: take threes that do not overlap.
-    """
-    if alone:
-        return x.unflatten(1, (-1, 3))
+def _triples(x: Float[Tensor, "b t c"], dilation: int) -> Float[Tensor, "b n 3 c"]:
+    """Each frame behind the two that are ``dilation`` and twice as much before it."""
     return torch.stack([x[:, : -2 * dilation], x[:, dilation:-dilation], x[:, 2 * dilation :]], 2)
 
 
@@ -237,12 +242,12 @@ class _Gru(_Encoder):
         return self.gru(numbers)[0][:, self.window - 1 :]
 
     def step(
-        self, newest: Float[Tensor, "b 1 p"], state: Tensor | None
-    ) -> tuple[Float[Tensor, "b 1 w"], Tensor]:
+        self, newest: Float[Tensor, "b 1 p"], state: list[Tensor] | None
+    ) -> tuple[Float[Tensor, "b 1 w"], list[Tensor]]:
         """As in `_Encoder`; what is remembered is the GRU's own state."""
         frames = newest.expand(-1, self.window, -1) if state is None else newest
-        codes, remembered = self.gru(frames, state)
-        return codes[:, -1:], remembered
+        codes, remembered = self.gru(frames, None if state is None else state[0])
+        return codes[:, -1:], [remembered]
 
 
 class _Transformer(_Encoder):
