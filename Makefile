@@ -32,7 +32,7 @@ check: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup
-	PYTHON=$(BIN)/python VENV=$(VENV)-bench sh benchmarks/run.sh
+	PYTHON=$(BIN)/python VENV=$(VENV)-bench sh benchmarks/run.sh $(ARGS)
 
 clean:
 	rm -rf out build dist .pytest_cache .ruff_cache

@@ -1,42 +1,24 @@
 """Optical flow: DIS presets, the consistency check, and the cache against computing.
 
-    python benchmarks/flow.py [--json PATH] [--seeds N] [--repeats N]
+    python benchmarks/flow.py [--rounds N] [--seeds N] [--clips N] [--json PATH]
 
 The frames are procedural texture; the second is the first under a smooth warp that is known
-exactly, of 4.5 px (224) and 10 px (512) on average, plus noise of one grey level. Times are medians
-on one thread: of one direction for DIS, of whole pairs (both directions and masks) for the cache.
-Errors are mean end-point errors over all pixels. ``people_*``: the flow at the visible vertices of
-synthetic people (validation clips), neighbouring frames and six apart.
-
-On a 2-core AMD EPYC Genoa VM, OpenCV 5.0.0, torch 2.12.0:
-
-                      224 px            512 px
-    DIS ultrafast     0.5 ms  1.18 px   2.9 ms  0.80 px
-    DIS fast          1.1 ms  0.87 px   5.5 ms  0.53 px
-    DIS medium        5.8 ms  0.26 px  37   ms  0.21 px
-    DIS fine         17   ms  0.23 px  91   ms  0.24 px
-    consistency       3.1 ms           18   ms
-    cache, computed  24   ms          114   ms            (DIS medium)
-    cache, found      2.0 ms            8.8 ms
-    cache entry       132 kB            659 kB
-
-    on people, px of 224      six frames apart: error, slope, vertices kept
-    DIS medium                                  2.64   0.88   73 %
-    DIS fine                                    0.93   1.00   46 %
+exactly, of 4.5 px (224) and 10 px (512) on average, plus noise of one grey level. Times are of one
+direction for DIS and for its peer, OpenCV's Farnebaeck flow; of whole pairs (both directions and
+masks) for the cache. Errors are mean end-point errors over all pixels. "people": the flow at the
+visible vertices of synthetic people (validation clips), neighbouring frames and six apart, where
+the consistency check passes.
 """
 
-import argparse
-import json
-import platform
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from suite import Result
+from timing import Options, Work, compared, main, turns
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.bodyflow import body_flow, vertex_flow
@@ -45,7 +27,7 @@ from flowhmr.data import BenchmarkConfig, FlowSource, PairConfig, benchmark_sequ
 from flowhmr.flow import DisFlow, FlowCache, consistency_masks, estimate_pair
 from flowhmr.records import Clip
 from flowhmr.synth import ClipConfig
-from flowhmr.training.loop import surface_weights
+from flowhmr.training import surface_weights
 
 VALIDATION = ClipConfig(split="val", seed=9_000, frames=36, perturb=0.0)
 MEAN_FLOW_PX = {224: 4.5, 512: 10.0}
@@ -84,48 +66,60 @@ def warped_pair(size: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return first, second, flow
 
 
-def median_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median wall time of one call, after one call that does not count."""
-    work()
-    times_s = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times_s.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times_s))
+def farnebaeck(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
+    """OpenCV's, with the settings of its own example but for a pyramid as deep as DIS'."""
+    grey1, grey2 = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (frame1, frame2))
+    empty = np.zeros((*grey1.shape, 2), np.float32)
+    return cv2.calcOpticalFlowFarneback(grey1, grey2, empty, 0.5, 5, 15, 3, 5, 1.2, 0)
 
 
-def measure(size: int, seeds: int, repeats: int) -> dict[str, float]:
-    """Numbers at one frame size, by name."""
-    pairs = [warped_pair(size, seed) for seed in range(seeds)]
+def at_size(size: int, options: "FlowOptions") -> list[Result]:
+    """Times and errors at one frame size."""
+    pairs = [warped_pair(size, seed) for seed in range(options.seeds)]
     frame1, frame2, _ = pairs[0]
-    numbers: dict[str, float] = {}
-    for preset in PRESETS:
-        dis = DisFlow(preset)
-        errors = [np.linalg.norm(dis.estimate(a, b) - flow, axis=-1).mean() for a, b, flow in pairs]
-        numbers[f"dis_{preset}_{size}_ms"] = median_ms(
-            lambda dis=dis: dis.estimate(frame1, frame2), repeats
-        )
-        numbers[f"dis_{preset}_{size}_epe_px"] = float(np.mean(errors))
+    estimators = {f"DIS {preset}": DisFlow(preset).estimate for preset in PRESETS}
+    estimators["Farnebaeck"] = farnebaeck
     pair = estimate_pair(DisFlow("medium"), frame1, frame2)
-    numbers[f"consistency_{size}_ms"] = median_ms(
-        lambda: consistency_masks(pair.forward, pair.backward), repeats
-    )
+    work: dict[str, Work] = {
+        name: partial(estimate, frame1, frame2) for name, estimate in estimators.items()
+    }
+    work["check"] = lambda: consistency_masks(pair.forward, pair.backward)
     with tempfile.TemporaryDirectory() as folder:
         cache = FlowCache(folder, DisFlow("medium"))
+        found = partial(cache.pair, frame1, frame2)
 
-        def miss() -> None:
+        def computed() -> None:
             cache.clear()
-            cache.pair(frame1, frame2)
+            found()
 
-        numbers[f"cache_miss_{size}_ms"] = median_ms(miss, repeats)
-        numbers[f"cache_hit_{size}_ms"] = median_ms(lambda: cache.pair(frame1, frame2), repeats)
-        numbers[f"cache_entry_{size}_kb"] = cache.size().bytes / 1e3
-    return numbers
+        work |= {"computed": computed, "found": found}
+        times = turns(work, options.rounds)
+        kilobytes = cache.size().bytes / 1e3
+    errors = {
+        name: float(
+            np.mean([np.linalg.norm(estimate(a, b) - true, axis=-1).mean() for a, b, true in pairs])
+        )
+        for name, estimate in estimators.items()
+    }
+    other, results = "Farnebaeck", []
+    for name in list(estimators)[:-1]:
+        results += compared(f"{name}, {size} px", times, name, (other,), unit="ms")
+        results.append(
+            Result(
+                f"{name}, {size} px: error", errors[name], "px", peer=other,
+                peer_value=errors[other], ratio=errors[other] / errors[name], tolerance=0.05,
+            )
+        )  # fmt: skip
+    return [
+        *results,
+        *compared(f"consistency, {size} px", times, "check", ("DIS medium",)),
+        *compared(f"cache, a pair, {size} px", times, "found", ("computed",)),
+        Result(f"cache, a pair, {size} px: size", kilobytes, "kB"),
+    ]
 
 
-def on_people(gap: int, clips: int) -> dict[str, float]:
-    """Flow at the visible vertices of synthetic people against where the vertices go, by name.
+def on_people(gap: int, clips: int) -> list[Result]:
+    """Flow at the visible vertices of synthetic people against where the vertices go.
 
     Only where the forward-backward check passes, as the loss uses it; pixels of 224. The gain is
     the slope of measured on true motion: below 1 the flow says that people move less than they do.
@@ -133,7 +127,7 @@ def on_people(gap: int, clips: int) -> dict[str, float]:
     body = open_body()
     weights = surface_weights(body)
     video = benchmark_sequences(BenchmarkConfig(VALIDATION, clips), body)
-    numbers: dict[str, float] = {}
+    results: list[Result] = []
     for preset in PRESETS:
         source = FlowSource(PairConfig(gap=gap), partial(estimate_pair, DisFlow(preset)))
         sums = torch.zeros(5)
@@ -141,12 +135,14 @@ def on_people(gap: int, clips: int) -> dict[str, float]:
             for start in range(0, len(sequence) - gap, 5):
                 sums += _against_truth(source.pair(sequence, start, 96), body, weights)
         wrong, moved, slope, counted, seen = sums.tolist()
-        name = f"people_{preset}_gap{gap}"
-        numbers[f"{name}_error_px"] = (wrong / counted) ** 0.5
-        numbers[f"{name}_motion_px"] = (moved / counted) ** 0.5
-        numbers[f"{name}_gain"] = slope / moved
-        numbers[f"{name}_kept"] = counted / seen
-    return numbers
+        at = f"people, {gap} frames apart, DIS {preset}"
+        results += [
+            Result(f"{at}: error", (wrong / counted) ** 0.5, "px of 224"),
+            Result(f"{at}: motion", (moved / counted) ** 0.5, "px of 224"),
+            Result(f"{at}: slope", slope / moved, "", "higher"),
+            Result(f"{at}: vertices kept", 100 * counted / seen, "%", "higher"),
+        ]
+    return results
 
 
 def _against_truth(clip: Clip, body: BodyModel, weights: torch.Tensor) -> torch.Tensor:
@@ -167,26 +163,21 @@ def _against_truth(clip: Clip, body: BodyModel, weights: torch.Tensor) -> torch.
     return torch.stack([*sums, (weights * moved.visible[0]).sum()])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and accuracy of optical flow.")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--seeds", type=int, default=5, help="frame pairs for the errors")
-    parser.add_argument("--repeats", type=int, default=15, help="calls per time")
-    parser.add_argument("--clips", type=int, default=8, help="synthetic clips of people")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    numbers: dict[str, float] = {}
-    for size in MEAN_FLOW_PX:
-        numbers |= measure(size, options.seeds, options.repeats)
-    for gap in (1, 6):
-        numbers |= on_people(gap, options.clips)
-    for name, value in numbers.items():
-        print(f"{name:28s} {value:9.2f}")
-    if options.json:
-        about = {"cv2": cv2.__version__, "torch": torch.__version__, "cpu": platform.processor()}
-        options.json.write_text(json.dumps({"about": about, "numbers": numbers}, indent=1) + "\n")
+@dataclass(frozen=True)
+class FlowOptions(Options):
+    """Flags."""
+
+    seeds: int = 5
+    """Frame pairs for the errors."""
+    clips: int = 8
+    """Synthetic clips of people."""
+
+
+def measure(options: FlowOptions) -> list[Result]:
+    """Textures at both sizes, then people."""
+    found = [result for size in MEAN_FLOW_PX for result in at_size(size, options)]
+    return found + [result for gap in (1, 6) for result in on_people(gap, options.clips)]
 
 
 if __name__ == "__main__":
-    main()
+    main(FlowOptions, measure)

@@ -1,39 +1,22 @@
 """Time and correctness of the raster room against ray casters that install with pip.
 
-    pip install -r benchmarks/requirements.txt
-    python benchmarks/raster.py [--json PATH] [--rounds N]
+    python benchmarks/raster.py [--rounds N] [--no-peers] [--json PATH]
 
 All run one mesh a call, on one core, in turns; peers rebuild their tree for each mesh, as every
-pose is a new one, and their rays are made beforehand where they do not depend on it. Times are
-CPU times, so that neighbours on a busy machine count less; trust the ratios.
-
-Measured on 8 poses of the open body 180 px long, 224 x 224 px (one core of a busy 2-core AMD
-EPYC Genoa virtual machine; Python 3.11, numba 0.68, open3d 0.20, trimesh 5.2 with embreex 4.4):
-
-                            flowhmr   open3d             trimesh
-    ids + barycentrics      0.76 ms   8.7 ms (11 x)      22 ms (28 x)
-    vertex visibility       1.09 ms   7.6 ms (7.0 x)     18 ms (16 x)
-    wrong pixels            none      0.007 %            0.007 %
-    right vertices          100 %     99.96 %            99.96 %
-
-Vertices of the faces that win a pixel leave out 31 % of the visible vertices.
+pose is a new one, and their rays are made beforehand where they do not depend on it. 8 poses of the
+open body 180 px long, 224 x 224 px. DRTK and PyTorch3D, which draw the same maps, have no wheels
+and are not here: they are built from source with a C++ compiler.
 """
 
-import argparse
-import ctypes
-import json
 import math
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from peers import library, open3d
+from suite import Result
+from timing import Least, Options, Work, compared, limits, main, turns
 
 from flowhmr.body import open_body
 from flowhmr.geometry import rotmat_from_axis_angle
@@ -57,28 +40,6 @@ RAY_TOLERANCE_PX = 1e-3
 
 
 @dataclass(frozen=True)
-class Result:
-    """One measured number."""
-
-    name: str
-    value: float
-    unit: str
-    better: str
-    """"lower" or "higher"."""
-    target: float | None = None
-    """The value to reach; None for numbers that are only reported."""
-
-    def line(self) -> str:
-        """The number as one line of the report."""
-        text = f"{self.name:<58}{self.value:>10.4g} {self.unit}"
-        if self.target is None:
-            return text
-        reached = self.value <= self.target if self.better == "lower" else self.value >= self.target
-        sign = "<=" if self.better == "lower" else ">="
-        return f"{text:<78} target {sign} {self.target:g}: {'reached' if reached else 'MISSED'}"
-
-
-@dataclass(frozen=True)
 class Peer:
     """What another library makes of one mesh: float32 vertices in pixels, int32 faces."""
 
@@ -96,10 +57,10 @@ def posed_bodies() -> tuple[torch.Tensor, torch.Tensor]:
     bends = 0.35 * torch.randn(MESHES, 24, 3, generator=generator)
     # Half a turn about x stands the body up on the y-down image; the turns about y go around it.
     bends[:, 0] = torch.tensor([math.pi, 0, 0])
-    turns = torch.zeros(MESHES, 3)
-    turns[:, 1] = torch.arange(MESHES) * (2 * math.pi / MESHES)
+    around = torch.zeros(MESHES, 3)
+    around[:, 1] = torch.arange(MESHES) * (2 * math.pi / MESHES)
     rotmats = rotmat_from_axis_angle(bends)
-    rotmats[:, 0] = rotmat_from_axis_angle(turns) @ rotmats[:, 0]
+    rotmats[:, 0] = rotmat_from_axis_angle(around) @ rotmats[:, 0]
     verts = body.mesh(body.params(rotmats, torch.zeros(MESHES, 10))).verts
     low, high = verts.amin(1, keepdim=True), verts.amax(1, keepdim=True)
     scale = BODY_PX / (high - low)[..., :2].amax(-1, keepdim=True)
@@ -121,12 +82,7 @@ def _pixel_rays() -> np.ndarray:
 
 def open3d_peer() -> Peer:
     """open3d's RaycastingScene (Embree), one thread."""
-    import libusb_package
-
-    # open3d links libusb, which slim systems lack; loaded first, the wheel's copy serves it.
-    ctypes.CDLL(str(libusb_package.get_library_path()), ctypes.RTLD_GLOBAL)
-    import open3d as o3d
-
+    o3d = open3d()
     pixel_rays = o3d.core.Tensor(_pixel_rays())
 
     def cast(verts: np.ndarray, faces: np.ndarray, rays: object) -> dict:
@@ -150,14 +106,14 @@ def open3d_peer() -> Peer:
 
 def trimesh_peer() -> Peer:
     """trimesh with embreex (Embree)."""
-    import trimesh
-    from trimesh.ray.ray_pyembree import RayMeshIntersector
+    trimesh = library("trimesh")
+    intersector = library("trimesh.ray.ray_pyembree").RayMeshIntersector
 
     pixel_rays = _pixel_rays()
 
     def cast(verts: np.ndarray, faces: np.ndarray, rays: np.ndarray) -> tuple:
         mesh = trimesh.Trimesh(verts, faces, process=False)
-        found = RayMeshIntersector(mesh).intersects_id(
+        found = intersector(mesh).intersects_id(
             rays[:, :3], rays[:, 3:], multiple_hits=False, return_locations=True
         )
         return mesh, *found
@@ -176,38 +132,6 @@ def trimesh_peer() -> Peer:
         return seen
 
     return Peer("trimesh", maps, visible)
-
-
-def milliseconds(
-    functions: dict[str, Callable[[int], object]], rounds: int
-) -> dict[str, list[float]]:
-    """Milliseconds of CPU time a mesh, by round; the functions take turns, for noise hits all."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(rounds + 1):
-        for name, function in functions.items():
-            start = time.process_time()
-            for mesh in range(MESHES):
-                function(mesh)
-            if turn > 0:  # the first round compiles and warms up
-                times[name].append((time.process_time() - start) / MESHES * 1e3)
-    return times
-
-
-def speed_results(
-    what: str, functions: dict[str, Callable[[int], object]], rounds: int, target: float
-) -> list[Result]:
-    """Times of all, and how many times faster the first is than each other one."""
-    times = milliseconds(functions, rounds)
-    ours = next(iter(functions))
-    results = [
-        Result(f"{what}, {name}", statistics.median(t), "ms/mesh", "lower")
-        for name, t in times.items()
-    ]
-    for name in list(functions)[1:]:
-        ratio = statistics.median(b / a for a, b in zip(times[ours], times[name]))
-        aim = target if name == "open3d" else None
-        results.append(Result(f"{what}, flowhmr against {name}", ratio, "x", "higher", aim))
-    return results
 
 
 def correctness_results(
@@ -233,54 +157,55 @@ def correctness_results(
 
     winners = vertices_of_winning_faces(maps, faces, verts.shape[1])
     missed = 100 * float((true_seen & ~winners).sum() / true_seen.sum())
-    found = {peer.name: of(peer) for peer in peers}
-    return [
-        Result("wrong pixels, flowhmr", wrong(maps.face_ids), "%", "lower", 0.05),
-        *(Result(f"wrong pixels, {n}", wrong(ids), "%", "lower") for n, (ids, _) in found.items()),
-        Result("right vertices, flowhmr", right(seen), "%", "higher", 99.99),
-        *(Result(f"right vertices, {n}", right(v), "%", "higher") for n, (_, v) in found.items()),
-        Result("visible vertices that winning faces miss", missed, "%", "lower"),
-    ]
+    wrong_pixels = Result("wrong pixels", wrong(maps.face_ids), "%", target=0.05)
+    right_vertices = Result("right vertices", right(seen), "%", "higher", target=99.99)
+    results = [wrong_pixels, right_vertices]
+    for peer in peers:
+        ids, visible = of(peer)
+        results += [
+            replace(wrong_pixels, target=None, peer=peer.name, peer_value=wrong(ids)),
+            replace(right_vertices, target=None, peer=peer.name, peer_value=right(visible)),
+        ]
+    results.sort(key=lambda result: result.name, reverse=True)
+    return [*results, Result("visible vertices that winning faces miss", missed, "%")]
 
 
-def main() -> None:
-    """Print the numbers, and write them with ``--json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--rounds", type=int, default=15)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):  # one core for all, whatever threads a peer starts
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    peers = [
-        make()
-        for make, needs in (
-            (open3d_peer, ["open3d", "libusb_package"]),
-            (trimesh_peer, ["trimesh", "embreex"]),
-        )
-        if all(find_spec(module) for module in needs)
-    ]
+def on_each(draw: Callable[[int], object]) -> Work:
+    """All meshes, one a call."""
+
+    def work() -> None:
+        for mesh in range(MESHES):
+            draw(mesh)
+
+    return work
+
+
+def measure(options: Options) -> list[Result]:
+    """Times of all, and who is right."""
+    peers = [open3d_peer(), trimesh_peer()] if options.peers else []
+    names = tuple(peer.name for peer in peers)
     verts, faces = posed_bodies()
     vertex_arrays, face_array = [v.numpy() for v in verts], faces.int().numpy()
-    print(
-        f"open body: {verts.shape[1]} vertices, {len(faces)} faces, {SIZE_PX} x {SIZE_PX} px, one "
-        f"thread of {platform.processor() or platform.machine()}, torch {torch.__version__}"
-    )
-    maps = {"flowhmr": lambda i: rasterise(verts[i], faces, SIZE_PX, SIZE_PX)}
-    maps |= {p.name: lambda i, p=p: p.maps(vertex_arrays[i], face_array) for p in peers}
-    seen = {"flowhmr": lambda i: visible_vertices(verts[i], faces, SIZE_PX, SIZE_PX)}
-    seen |= {p.name: lambda i, p=p: p.visible(vertex_arrays[i], face_array) for p in peers}
-    results = [
-        *speed_results("ids + barycentrics", maps, arguments.rounds, target=8),
-        *speed_results("vertex visibility", seen, arguments.rounds, target=5),
+    maps = {"flowhmr": on_each(lambda i: rasterise(verts[i], faces, SIZE_PX, SIZE_PX))}
+    maps |= {p.name: on_each(lambda i, p=p: p.maps(vertex_arrays[i], face_array)) for p in peers}
+    seen = {"flowhmr": on_each(lambda i: visible_vertices(verts[i], faces, SIZE_PX, SIZE_PX))}
+    seen |= {p.name: on_each(lambda i, p=p: p.visible(vertex_arrays[i], face_array)) for p in peers}
+    mesh_bytes = verts.nbytes + MESHES * faces.nbytes
+    map_bytes = 4 * MESHES * SIZE_PX**2 * (1 + 3)  # ids and barycentrics
+    return [
+        *compared(
+            "ids + barycentrics", turns(maps | limits(), options.rounds), peers=names,
+            unit="ms/mesh", per=MESHES, target_ratios={"open3d": 8},
+            least=Least(mesh_bytes + map_bytes),
+        ),
+        *compared(
+            "vertex visibility", turns(seen | limits(), options.rounds), peers=names,
+            unit="ms/mesh", per=MESHES, target_ratios={"open3d": 5},
+            least=Least(mesh_bytes + MESHES * verts.shape[1]),
+        ),
         *correctness_results(verts, faces, peers),
-    ]
-    for result in results:
-        print(result.line())
-    if arguments.json:
-        rows = [asdict(result) for result in results]
-        arguments.json.write_text(json.dumps({"results": rows}, indent=1) + "\n")
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(Options, measure)

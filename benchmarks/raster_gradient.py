@@ -1,28 +1,23 @@
 """Time and correctness of the drawing with a gradient, and of the raster flow loss on top of it.
 
-    python benchmarks/raster_gradient.py [--json PATH] [--rounds N] [--checked N]
+    python benchmarks/raster_gradient.py [--rounds N] [--checked N] [--json PATH]
 
 The peer is what plain torch gives: the same faces, found by the same kernel, barycentrics said anew
-with torch and left to autograd. It has no gradient at outlines. Both take turns, one mesh a call,
-on one core; times are CPU times, so that neighbours on a busy machine count less; trust the ratio.
+with torch and left to autograd. It has no gradient at outlines. Both take turns, one mesh a call.
+DRTK, which has one, has no wheels and is not here: it is built from source with a C++ compiler.
 
 Errors are against central differences of a picture drawn four times as fine, its pixels averaged:
 the derivative of the squared distance to another body's picture, along pose, shape and camera.
-
-No run on an idle machine stands beside it yet.
 """
 
-import argparse
-import json
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
+from suite import Result
+from timing import Options, compared, main, turns
 from torch import Tensor
 
 from flowhmr.body import open_body
@@ -31,7 +26,7 @@ from flowhmr.flow import FlowPair
 from flowhmr.geometry import rotmat_from_axis_angle
 from flowhmr.losses import RasterFlowConfig, gradient_colours, raster_flow_terms
 from flowhmr.raster import interpolate, rasterise, render_attributes
-from raster import MESHES, SIZE_PX, Result, milliseconds, posed_bodies
+from raster import MESHES, SIZE_PX, on_each, posed_bodies
 
 FINER = 4
 STEP_PX = 1.0
@@ -137,46 +132,42 @@ def errors(renders: dict[str, Render], colours: Tensor, seed: int) -> dict[str, 
     return found
 
 
-def main() -> None:
-    """Print the numbers, and write them with ``--json``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--checked", type=int, default=6, help="bodies for the errors")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+@dataclass(frozen=True)
+class GradientOptions(Options):
+    """Flags."""
+
+    checked: int = 6
+    """Bodies for the errors."""
+
+
+def measure(options: GradientOptions) -> list[Result]:
+    """Times, and how far gradients are from finite differences."""
     verts, faces = posed_bodies()
     colours = gradient_colours(open_body().v_template)
-    print(
-        f"open body: {verts.shape[1]} vertices, {len(faces)} faces, {SIZE_PX} x {SIZE_PX} px, one "
-        f"thread of {platform.processor() or platform.machine()}, torch {torch.__version__}"
-    )
-    renders: dict[str, Render] = {"flowhmr": render_attributes, "interior only": interior_only}
-    work = {n: forward_and_backward(r, verts, faces, colours) for n, r in renders.items()}
-    work["loss"] = flow_loss(verts, faces, colours)
-    times = milliseconds(work, arguments.rounds)
-    ms = {name: statistics.median(t) for name, t in times.items()}
-    ratio = statistics.median(b / a for a, b in zip(times["flowhmr"], times["interior only"]))
-    found = [errors(renders, colours, seed) for seed in range(arguments.checked)]
+    renders: dict[str, Render] = {"drawing": render_attributes, "interior only": interior_only}
+    work = {n: on_each(forward_and_backward(r, verts, faces, colours)) for n, r in renders.items()}
+    work["loss"] = on_each(flow_loss(verts, faces, colours))
+    times = turns(work, options.rounds)
+    found = [errors(renders, colours, seed) for seed in range(options.checked)]
     of = {name: [error[name] for error in found] for name in renders}
+    means = {name: statistics.mean(each) for name, each in of.items()}
     what = "gradient from finite differences"
-    results = [
-        Result("drawing, there and back, flowhmr", ms["flowhmr"], "ms/mesh", "lower", 2.5),
-        Result("drawing, there and back, interior only", ms["interior only"], "ms/mesh", "lower"),
-        Result("drawing, flowhmr against interior only", ratio, "x", "higher"),
-        Result("raster flow loss, there and back", ms["loss"], "ms/pair", "lower"),
-        Result(f"{what}, flowhmr, mean", statistics.mean(of["flowhmr"]), "%", "lower"),
-        Result(f"{what}, flowhmr, worst", max(of["flowhmr"]), "%", "lower", 15),
-        Result(f"{what}, interior only", statistics.mean(of["interior only"]), "%", "lower"),
-    ]
-    for result in results:
-        print(result.line())
-    if arguments.json:
-        rows = [asdict(result) for result in results]
-        arguments.json.write_text(json.dumps({"results": rows}, indent=1) + "\n")
+    return [
+        *compared(
+            "drawing, there and back", times, "drawing", ("interior only",), unit="ms/mesh",
+            per=MESHES, target=2.5,
+        ),
+        *compared(
+            "raster flow loss, there and back", times, "loss", ("drawing",), unit="ms/pair",
+            per=MESHES,
+        ),
+        Result(
+            f"{what}, mean", means["drawing"], "%", peer="interior only",
+            peer_value=means["interior only"],
+        ),
+        Result(f"{what}, worst", max(of["drawing"]), "%", target=15),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(GradientOptions, measure)

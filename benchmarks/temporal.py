@@ -1,38 +1,22 @@
 """The temporal part of networks over features, ms a frame: over a whole video, and frame by frame.
 
-    python benchmarks/temporal.py [--json PATH] [--rounds N] [--frames N]
+    python benchmarks/temporal.py [--rounds N] [--frames N] [--json PATH]
 
 Networks of the papers' sizes with random weights over random features of the shipped network;
 features are there already, so that only what comes after them is timed, the last regressor or
 layer included. HPOF's Table 1 has 1.9 ms for its convolutions, 4.0 and 6.4 for GRUs of 2 and 3
-layers, 4.3 for its transformer, on a GTX 1080, without saying of how many frames at once. Times
-are medians of the processor time of one thread over rounds in which all take turns.
+layers, 4.3 for its transformer, on a GTX 1080, without saying of how many frames at once.
 
-On one core of a busy 2-core AMD EPYC VM, torch 2.12.0, --rounds 3, 64 frames, ms a frame:
-
-                                    whole video   frame by frame
-    HPOF, convolutions              .71           8.2
-    HPOF, convolutions, 2 blocks    .35           6.0
-    HPOF, GRU of 2 layers           2.3           5.1
-    HPOF, GRU of 3 layers           3.2           7.8
-    HPOF, transformer               .97           33
-    VIBE, forward                   1.1
-    TCMR                            18            65
-
-Over a whole video the convolutions are 3.2 times as fast as the GRU of two layers; frame by frame
-they are not (.57): ours carries its state from frame to frame, and then both only read weights, of
-which the convolutions have more. The GRU of HPOF begins with 80 frames that VIBE's does without.
+Frame by frame ours carries its state from frame to frame, and so does a GRU: then both only read
+weights, of which the convolutions have more. The limit is arithmetic over a whole video, and
+memory, each weight read once a frame, frame by frame.
 """
 
-import argparse
-import json
-import platform
-import statistics
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
+from suite import Result
+from timing import Least, Options, Work, compared, flops_of, limits, main, turns
 from torch import Tensor
 
 from flowhmr.networks import (
@@ -47,8 +31,9 @@ from flowhmr.networks import (
     load_hmr,
 )
 
+OURS = "HPOF, convolutions"
 NETWORKS: dict[str, TemporalConfig] = {
-    "HPOF, convolutions": HpofConfig(),
+    OURS: HpofConfig(),
     "HPOF, convolutions, 2 blocks": HpofConfig(blocks=2),
     "HPOF, GRU of 2 layers": HpofConfig(smoother="gru"),
     "HPOF, GRU of 3 layers": HpofConfig(smoother="gru", layers=3),
@@ -58,27 +43,7 @@ NETWORKS: dict[str, TemporalConfig] = {
 }
 RATIO = 2.0
 """How many times as fast as GRUs the convolutions are to be (HPOF's Table 1)."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured number."""
-
-    name: str
-    value: float
-    unit: str
-    better: str
-    """"lower" or "higher"."""
-    target: float | None = None
-    """The value to reach; None for numbers that are only reported."""
-
-    def line(self) -> str:
-        """The number as one line of the report."""
-        text = f"{self.name:<56}{self.value:>10.3g} {self.unit}"
-        if self.target is None:
-            return text
-        reached = self.value >= self.target
-        return f"{text:<76} target >= {self.target:g}: {'reached' if reached else 'MISSED'}"
+BESIDE = ("HPOF, GRU of 2 layers", "HPOF, GRU of 3 layers")
 
 
 def run(network: TemporalNetwork, features: Tensor, online: bool) -> None:
@@ -90,54 +55,55 @@ def run(network: TemporalNetwork, features: Tensor, online: bool) -> None:
         network.sequence(features)
 
 
-@torch.no_grad()
-def measure(frames: int, rounds: int) -> list[Result]:
-    """Times of all networks in both ways, and ratios."""
+def running(network: TemporalNetwork, features: Tensor, online: bool) -> Work:
+    """The same as a call."""
+    return torch.no_grad()(lambda: run(network, features, online))
+
+
+@dataclass(frozen=True)
+class TemporalOptions(Options):
+    """Flags."""
+
+    rounds: int = 5
+    """How often everything is measured."""
+    frames: int = 64
+    """Of the video."""
+
+
+def measure(options: TemporalOptions) -> list[Result]:
+    """All networks in both ways."""
     hmr = load_hmr(BASELINE)
     torch.manual_seed(0)
     built = {name: config.build(hmr).eval() for name, config in NETWORKS.items()}
-    features = torch.randn(frames, hmr.feature_size)
-    results = []
-    for way, online in (("whole video", False), ("frame by frame", True)):
-        taken: dict[str, list[float]] = {name: [] for name in built}
-        for turn in range(rounds + 1):
-            for name, network in built.items():
-                if online and not isinstance(network, Hpof | Tcmr):
-                    continue
-                start = time.process_time()
-                run(network, features, online)
-                if turn:  # the first round warms up
-                    taken[name].append((time.process_time() - start) * 1000 / frames)
-        for name, each in taken.items():
-            if each:
-                results.append(
-                    Result(f"{way}: {name}", statistics.median(each), "ms a frame", "lower")
-                )
-        ours = taken["HPOF, convolutions"]
-        for name in ("HPOF, GRU of 2 layers", "HPOF, GRU of 3 layers"):
-            ratio = statistics.median(b / a for a, b in zip(ours, taken[name], strict=True))
-            results.append(
-                Result(f"{way}: {name} over convolutions", ratio, "times", "higher", RATIO)
-            )
+    features = torch.randn(options.frames, hmr.feature_size)
+    return [
+        result
+        for online in (False, True)
+        for result in one_way(built, features, online, options.rounds)
+    ]
+
+
+def one_way(
+    built: dict[str, TemporalNetwork], features: Tensor, online: bool, rounds: int
+) -> list[Result]:
+    """All networks over a whole video, or as its frames come."""
+    work = {
+        name: running(network, features, online)
+        for name, network in built.items()
+        if not online or isinstance(network, Hpof | Tcmr)
+    }
+    times = turns(work | limits(), rounds)
+    results, frames = [], len(features)
+    for name, call in work.items():
+        weights = sum(p.nbytes for p in built[name].parameters())
+        least = Least(bytes=frames * weights) if online else Least(flops=flops_of(call))
+        results += compared(
+            f"{'frame by frame' if online else 'whole video'}: {name}", times, name,
+            BESIDE if name == OURS else (), unit="ms/frame", per=frames, least=least,
+            target_ratios=None if online else dict.fromkeys(BESIDE, RATIO),
+        )  # fmt: skip
     return results
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description="Temporal parts, ms a frame.")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--frames", type=int, default=64)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    results = measure(arguments.frames, arguments.rounds)
-    for result in results:
-        print(result.line())
-    if arguments.json is not None:
-        about = {"machine": platform.machine(), "torch": torch.__version__}
-        content = about | {"results": [asdict(result) for result in results]}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(TemporalOptions, measure)

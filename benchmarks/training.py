@@ -1,0 +1,273 @@
+"""Training steps, and what the losses of video add to the network's own work.
+
+    python benchmarks/training.py [--rounds N] [--pairs N] [--json PATH]
+
+HMR on ResNet-18 (128 px), ResNet-50 and HRNet-W32 (224 px), random weights, float32: a labelled
+step, and refinement with flow, with TexturePose's texture, and as `flowhmr fit` does it by default
+(flow, and an anchor for which the first network looks at every frame too). They stand beside the
+plain step: forward, backward and Adam of the same frames with a loss that costs nothing. HPOF's
+network over features, with and without the raster flow loss. Batches are in memory: what preparing
+them costs says `loading.py`. Each step is the training loop's own, the second of a run.
+
+"visibility + flow loss" is the loss alone, forward and backward from the vertices.
+
+The limit is arithmetic: the products and convolutions of the plain step, at the speed of a large
+product of matrices.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from loading import SIZES, network_of, pairs, plain_step, stills
+from suite import Result
+from timing import (
+    Least,
+    Measured,
+    Options,
+    Times,
+    Work,
+    compared,
+    flops_of,
+    limits,
+    main,
+    turns,
+)
+from torch.utils.data import Dataset
+
+from flowhmr.body import open_body
+from flowhmr.bodyflow import body_flow
+from flowhmr.cameras import Crop, WeakCamera, between_crops, crop_from_box, project_weak
+from flowhmr.flow import FlowPair
+from flowhmr.geometry import map_tensors, rotmat_from_axis_angle
+from flowhmr.losses import (
+    AnchorWeights,
+    FlowLossConfig,
+    RasterFlowWeights,
+    TextureWeights,
+    flow_terms,
+)
+from flowhmr.networks import BASELINE, Hmr, HpofConfig, load_hmr
+from flowhmr.records import Clip, FeatureClip, FeatureLink, Labels
+from flowhmr.synth import mean_rotmats
+from flowhmr.training import (
+    FIT,
+    Run,
+    TemporalLoopConfig,
+    TrainConfig,
+    surface_weights,
+    train,
+    train_temporal,
+)
+
+CPU = torch.device("cpu")
+CASES = {**SIZES, "HRNet-W32": 224}
+STEPS = 2
+"""Of a run; the last is timed."""
+MORE_PERCENT = 15.0
+"""What refinement with flow may cost a frame beyond the plain step."""
+LOSS_PERCENT = {"ResNet-18": 4.0, "ResNet-50": 1.0}
+"""What the loss itself may cost, of the plain step."""
+LABELLED = TrainConfig(steps=STEPS, pairs=0, workers=0)
+FLOW = replace(FIT.train, steps=STEPS, batch=0, workers=0, anchor=AnchorWeights(0.0, 0.0, 0.0))
+
+
+class Stopwatch(Run):
+    """A run that keeps nothing but how long its last step took.
+
+    Args:
+        config: of the training.
+    """
+
+    def __init__(self, config: Any):
+        self.config, self.ms = config, 0.0
+
+    def resume(self, state: Any) -> int:
+        """Nothing."""
+        return 0
+
+    def progress(self, start: int, steps: int) -> Iterator[int]:
+        """The steps."""
+        for step in range(start, steps):
+            began = time.process_time()
+            yield step
+            self.ms = 1e3 * (time.process_time() - began)
+
+    def log(self, step: int, values: dict[str, float], state: Any) -> None:
+        """Nothing."""
+
+
+class Same(Dataset):
+    """One batch, over and over.
+
+    Args:
+        batch: it.
+    """
+
+    def __init__(self, batch: Any):
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __getitem__(self, number: int) -> Any:
+        return self.batch
+
+
+def training_step(
+    config: TrainConfig, network: Hmr, labelled: Clip | None, video: Clip | None
+) -> Work:
+    """A step of the loop, out of a short run of its own."""
+    body = open_body()
+
+    def work() -> Measured:
+        run = Stopwatch(config)
+        given = [None if clip is None else Same(clip) for clip in (labelled, video)]
+        train(config, network, body, *given, run, CPU)
+        return Measured(run.ms)
+
+    return work
+
+
+def flow_loss(size_px: int, frames: int) -> Callable[[], None]:
+    """Visibility and flow loss of ``frames`` frames, half as many pairs, from the vertices."""
+    body = open_body()
+    torch.manual_seed(0)
+    turns = rotmat_from_axis_angle(0.2 * torch.randn(frames, 24, 3))
+    turns[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ turns[:, 0]
+    verts = body.mesh(body.params(turns, torch.zeros(frames, 10))).verts.detach()
+    verts.requires_grad_(True)
+    camera = WeakCamera(torch.tensor([0.9, 0.0, 0.0]).repeat(frames, 1))
+    pair, weights = no_flow(frames // 2, size_px), surface_weights(body)
+    zeros = torch.zeros(frames // 2, 2)
+    crops = Crop(torch.zeros(frames // 2, 2, 2), zeros + size_px, zeros, zeros, size_px)
+    window = map_tensors(crops, lambda t: t[:, :1])
+
+    def step() -> None:
+        points = project_weak(verts, camera, size_px).unflatten(0, (-1, 2))
+        first, second = between_crops(points, crops, window).unbind(1)
+        moved = body_flow(first, second, body.faces, size_px)
+        flow_terms(moved, pair, weights, FlowLossConfig()).flow.mean().backward()
+
+    return step
+
+
+def no_flow(count: int, size_px: int) -> FlowPair:
+    """Flow below a pixel, everywhere known."""
+    flow = torch.rand(count, size_px, size_px, 2)
+    valid = torch.ones(count, size_px, size_px, dtype=torch.bool)
+    return FlowPair(flow, -flow, valid, valid)
+
+
+def of_images(name: str, size_px: int, options: "TrainingOptions", folder: Path) -> list[Result]:
+    """All steps of one network."""
+    network, frames = network_of(name, size_px), 2 * options.pairs
+    labelled = stills(folder, size_px, frames)[0]
+    video = pairs(folder, size_px, options.pairs)[0]
+    plain = plain_step(network, video.frames.flatten(0, 1), FLOW)
+    textured = replace(FLOW, texture=TextureWeights(1.0))
+    anchored = replace(FLOW, anchor=FIT.train.anchor)
+    kinds = {
+        "labelled": training_step(LABELLED, network, labelled, None),
+        "flow": training_step(FLOW, network, None, video),
+        "flow + texture": training_step(textured, network, None, video),
+        "flow + anchor": training_step(anchored, network, None, video),
+    }
+    loss = flow_loss(size_px, frames)
+    times = turns({"plain": plain, "loss": loss, **kinds, **limits()}, options.rounds)
+    at = f"{name}, {size_px} px"
+    found = compared(
+        f"{at}: plain step", times, "plain", unit="ms/frame", per=frames,
+        least=Least(flops=flops_of(plain)),
+    )  # fmt: skip
+    found += [more(f"{at}: {kind} step", times, kind) for kind in kinds]
+    share = 100 / times.ratio("loss", "plain")
+    return [
+        *found,
+        Result(
+            f"{at}: visibility + flow loss", share, "% of plain", target=LOSS_PERCENT.get(name),
+            peer="plain", ratio=100 / share,
+        ),
+    ]  # fmt: skip
+
+
+def more(name: str, times: Times, kind: str, beside: str = "plain") -> Result:
+    """A step beside another one of as much."""
+    ratio = times.ratio(kind, beside)
+    return Result(
+        name, 100 * (1 / ratio - 1), "% more", target=MORE_PERCENT if kind == "flow" else None,
+        peer=beside, ratio=ratio, tolerance=0.1,
+    )  # fmt: skip
+
+
+def feature_clips(config: HpofConfig, hmr: Hmr, batch: int) -> FeatureClip:
+    """Random features, one person standing still, and a pair of frames with flow."""
+    body, frames, size_px = open_body(), config.window - 1 + config.frames, 224
+    made = torch.Generator().manual_seed(0)
+    turn = rotmat_from_axis_angle(0.2 * torch.randn(batch, frames, 24, 3, generator=made))
+    params = body.params(mean_rotmats() @ turn, torch.zeros(batch, frames, 10))
+    joints_m = body.joints(params)
+    seen_px = (0.7 * joints_m[..., :2] + 1) * size_px / 2
+    labels = Labels(params, joints_m, seen_px, torch.ones(batch, frames, 24))
+    box_px = torch.tensor([10.0, 10.0, 200.0, 200.0])
+    link = FeatureLink(
+        torch.full((batch,), config.window - 1),
+        crop_from_box(box_px.expand(batch, 2, 4), size_px),
+        crop_from_box(box_px.expand(batch, 4), size_px),
+        no_flow(batch, size_px),
+    )
+    features = torch.randn(batch, frames, hmr.feature_size, generator=made)
+    return FeatureClip(features, labels, size_px, link)
+
+
+def of_features(options: "TrainingOptions") -> list[Result]:
+    """HPOF's network over features, without and with the raster flow loss."""
+    hmr, config, batch = load_hmr(BASELINE), HpofConfig(), 4
+    network, clip = config.build(hmr), feature_clips(config, hmr, batch)
+    labelled = TemporalLoopConfig(steps=STEPS, batch=batch, workers=0)
+    drawn = replace(labelled, raster=RasterFlowWeights(60.0))
+
+    def step(loop: TemporalLoopConfig) -> Work:
+        def work() -> Measured:
+            run = Stopwatch(loop)
+            train_temporal(loop, network, open_body(), Same(clip), run, CPU)
+            return Measured(run.ms)
+
+        return work
+
+    kinds = {"labelled": step(labelled), "raster flow": step(drawn)}
+    times = turns(kinds, options.rounds)
+    name = f"HPOF over features, {batch} clips"
+    return [
+        *compared(f"{name}: labelled step", times, "labelled", unit="ms/clip", per=batch),
+        more(f"{name}: raster flow step", times, "raster flow", "labelled"),
+    ]
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """Flags."""
+
+    rounds: int = 3
+    """How often everything is measured."""
+    pairs: int = 2
+    """Of video frames in a step; labelled steps have as many crops as these have frames."""
+
+
+def measure(options: TrainingOptions) -> list[Result]:
+    """All networks."""
+    with tempfile.TemporaryDirectory() as name:
+        found = [
+            result
+            for network, size_px in CASES.items()
+            for result in of_images(network, size_px, options, Path(name))
+        ]
+    return [*found, *of_features(options)]
+
+
+if __name__ == "__main__":
+    main(TrainingOptions, measure)
