@@ -45,7 +45,7 @@ SIZES = {"ResNet-18": 128, "ResNet-50": 224}
 
 
 def network_of(name: str, size_px: int) -> Hmr:
-    """HMR with random weights on a backbone (ResNet-18, ResNet-50, HRNet-W32)."""
+    """HMR with random weights on a backbone (Lite0, ResNet-18, ResNet-50, HRNet-W32)."""
     torch.manual_seed(0)
     key, body = name.lower().replace("-", "_" if name.startswith("HR") else ""), open_body()
     if key == "resnet18":

@@ -3,10 +3,10 @@
     python benchmarks/synth.py [--rounds N] [--no-peers] [--device cuda] [--fused] [--json PATH]
 
 Each clip has 31 frames: motion, scene, light, picture, camera electronics, flow both ways with
-occlusion, depth, parts, visibility of joints and vertices; a clip a round, each another one. The
-peer is open3d (embree) casting only the rays of one body's picture and of its map (2 x 2 samples a
-pixel, and one), nothing shaded. The limit is memory: the clip's own bytes written once. Targets: 60
-frames/s a core at 128 px, 25 at 224 px; on an H200 3,000 at 224 px (wall time).
+occlusion, depth, parts, visibility of joints and vertices; a clip a round, each another one. Peers:
+open3d (embree) casting only the rays of one body's picture and of its map (2 x 2 samples a pixel,
+and one), nothing shaded; OpenCV's flow between as many frames. Targets: 60 frames/s a core at 128
+px, 25 at 224 px; on an H200 3,000 at 224 px (wall time).
 """
 
 import itertools
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from peers import open3d
 from suite import Result
-from timing import Least, Options, Work, compared, limits, main, turns
+from timing import Options, Work, compared, main, turns
 
 from flowhmr.body import open_body
-from flowhmr.geometry import map_tensors
+from flowhmr.flow import DisFlow
 from flowhmr.synth import SynthConfig, synth_clip
 from flowhmr.synth.stage import set_stage
 from flowhmr.synth.tensors import draw_torch
@@ -59,16 +59,15 @@ def body_rays(size_px: int) -> Work:
     return work
 
 
-def clip_bytes(clip: Any) -> int:
-    """Of all tensors of a clip."""
-    sizes: list[int] = []
+def estimated_flow(frames: torch.Tensor) -> Work:
+    """OpenCV's DIS flow from each of some frames (h, w, 3) to the next."""
+    dis, images = DisFlow("medium"), frames.numpy()
 
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        sizes.append(tensor.nbytes)
-        return tensor
+    def work() -> None:
+        for frame in range(CAST):
+            dis.estimate(images[frame], images[frame + 1])
 
-    map_tensors(clip, count)
-    return sum(sizes)
+    return work
 
 
 def on_cpu(size_px: int, target: float, options: "SynthOptions") -> list[Result]:
@@ -76,18 +75,17 @@ def on_cpu(size_px: int, target: float, options: "SynthOptions") -> list[Result]
     config, body = replace(SynthConfig(), size_px=size_px), open_body()
     indices = itertools.count()
     work: dict[str, Work] = {"flowhmr": lambda: synth_clip(config, next(indices), body)}
-    rays = "open3d's rays"
+    peers = {"DIS medium": FRAMES / CAST}
+    work["DIS medium"] = estimated_flow(synth_clip(config, 0, body).images)
     if options.peers:
-        work[rays] = body_rays(size_px)
-    times = turns(work | limits(), options.rounds)
+        peers["open3d"] = FRAMES / CAST
+        work["open3d"] = body_rays(size_px)
+    times = turns(work, options.rounds)
     each = [FRAMES * 1e3 / ms for ms in times.ms["flowhmr"]]
     # The mean over clips, not the usual clip: a run waits for all of them.
     mean = FRAMES * 1e3 * len(each) / sum(times.ms["flowhmr"])
-    usual = compared(
-        f"clips, {size_px} px: usual clip", times,
-        peers={rays: FRAMES / CAST} if options.peers else (), unit="frames/s", per=FRAMES,
-        least=Least(clip_bytes(synth_clip(config, 0, body))),
-    )  # fmt: skip
+    name = f"clips, {size_px} px: usual clip"
+    usual = compared(name, times, peers=peers, unit="frames/s", per=FRAMES)
     return [
         Result(f"clips, {size_px} px", mean, "frames/s", "higher", target),
         *usual,

@@ -25,7 +25,10 @@ Work = Callable[[], object]
 COPIED_BYTES = 1 << 26
 """Of each array of the copy: beyond every cache. They are read and written."""
 PRODUCT_SIDE = 1024
-"""Of the matrices of the product: 2 x 1024^3 operations, as fast as they come on one core."""
+"""Of the matrices of the product: 2 x 1024^3 operations."""
+PRODUCT_FLOPS = 2.0 * PRODUCT_SIDE**3
+CONVOLVED = (4, 256, 28, 28)
+"""Images, channels, height and width of the 3x3 convolution to as many channels."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Least:
         """How many calls of each limit's work (`limits`) that is."""
         of = {
             "memory": self.bytes / (2 * COPIED_BYTES),
-            "arithmetic": self.flops / (2 * PRODUCT_SIDE**3),
+            "arithmetic": self.flops / PRODUCT_FLOPS,
         }
         return {name: share for name, share in of.items() if share}
 
@@ -91,18 +94,32 @@ def turns(work: Mapping[str, Work], rounds: int, clock: Callable[[], float] | No
 
 
 def limits() -> dict[str, Work]:
-    """The work that shows the machine's limits, to take its turns beside the rest."""
+    """The work that shows the machine's limits, to take its turns beside the rest.
+
+    "arithmetic" is what a product of matrices would take at the speed of a large product or of a
+    large convolution, whichever is faster: they come from two libraries, of which one may not know
+    the processor (on AMD's, MKL's product reaches half of what oneDNN's convolution does).
+    """
     source, target = np.ones(COPIED_BYTES, np.uint8), np.zeros(COPIED_BYTES, np.uint8)
     a, b = torch.randn(2, PRODUCT_SIDE, PRODUCT_SIDE)
-    product = torch.empty_like(a)
+    count, channels, height, width = CONVOLVED
+    images = torch.randn(CONVOLVED).to(memory_format=torch.channels_last)
+    weights = torch.randn(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+    convolved_flops = 2.0 * 9 * channels**2 * height * width * count
 
     def copy() -> None:
         np.copyto(target, source)
 
-    def multiply() -> None:
-        torch.mm(a, b, out=product)
+    @torch.no_grad()
+    def compute() -> Measured:
+        began = time.process_time()
+        torch.mm(a, b)
+        between = time.process_time()
+        torch.nn.functional.conv2d(images, weights, padding=1)
+        convolved = (time.process_time() - between) * PRODUCT_FLOPS / convolved_flops
+        return Measured(1e3 * min(between - began, convolved))
 
-    return {"memory": copy, "arithmetic": multiply}
+    return {"memory": copy, "arithmetic": compute}
 
 
 def compared(
@@ -156,10 +173,19 @@ def compared(
 
 
 def flops_of(work: Work) -> float:
-    """Floating-point operations of a call, those of products and convolutions."""
+    """Floating-point operations of a call, those of products and convolutions.
+
+    Of forward passes only: what it says of the backward pass of grouped convolutions is too much.
+    """
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
+
+
+def training_flops(forward: Work) -> float:
+    """Of a forward and a backward pass, which is a product more for the input and one more for the
+    weights of each of the forward pass."""
+    return 3 * flops_of(forward)
 
 
 @dataclass(frozen=True)
