@@ -28,7 +28,7 @@ from flowhmr.data import (
     open_video,
 )
 from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams, architecture
-from flowhmr.records import Clip
+from flowhmr.records import Clip, Estimate
 from flowhmr.synth import (
     ClipConfig,
     PoolConfig,
@@ -70,6 +70,12 @@ def pairs(folder: Path | None, size_px: int, batch: int) -> PairBatches:
     return PairBatches(video, size_px, batch, 0, 1_000, source)
 
 
+def cheap_loss(estimate: Estimate) -> torch.Tensor:
+    """Costs nothing, and its gradient is nowhere near zero: Adam's squares of tiny gradients are
+    numbers that processors are slow with."""
+    return estimate.params.rotmats[..., 0].sum() + estimate.camera.params.sum()
+
+
 def plain_step(
     network: Hmr, frames: torch.Tensor, config: TrainConfig | None = None
 ) -> Callable[[], None]:
@@ -78,8 +84,7 @@ def plain_step(
     state.network.eval()  # as the video's frames in refinement
 
     def step() -> None:
-        estimate = state.network(frames).estimate
-        state.update(estimate.params.rotmats.square().sum() + estimate.camera.params.sum())
+        state.update(cheap_loss(state.network(frames).estimate))
 
     return step
 

@@ -179,7 +179,7 @@ def accepted(
             old = baseline.get(report.subject, {}).get("results", {})
             rows |= {k: row for k, row in old.items() if row["peer"] in LIBRARIES}
         new[report.subject] = {"about": dict(about), "results": rows}
-    return new
+    return dict(sorted(new.items()))
 
 
 def read_baseline(path: Path = BASELINE) -> Baseline:
