@@ -72,8 +72,8 @@ MORE_PERCENT = 15.0
 """What refinement with flow may cost a frame beyond the plain step."""
 LOSS_PERCENT = {"ResNet-18": 4.0, "ResNet-50": 1.0}
 """What the loss itself may cost, of the plain step."""
-LABELLED = TrainConfig(steps=STEPS, pairs=0, workers=0)
 FLOW = replace(FIT.train, steps=STEPS, batch=0, workers=0, anchor=AnchorWeights(0.0, 0.0, 0.0))
+LABELLED = TrainConfig(steps=STEPS, pairs=0, workers=0, optimiser=FLOW.optimiser)
 
 
 class Stopwatch(Run):
