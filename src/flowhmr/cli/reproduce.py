@@ -29,6 +29,10 @@ class Arguments:
     """Folder of the runs. Start the same command again to go on after an interruption."""
     cache: Path = field(default_factory=default_cache)
     """Where flow, features and converted labels are kept."""
+    keypoints: str = "keypoint-rcnn"
+    """Whose 2D keypoints the video of of4hmr-2d-* and of4hmr-2d-of-* has: keypoint-rcnn (a detector
+    like the paper's looks at the pictures, on --device; keypoint-rcnn:FILE with its weights), files
+    (below --data, see --list) or set (the data set's own)."""
     device: str = "auto"
     """cpu, cuda or auto."""
 
@@ -46,7 +50,14 @@ def run(arguments: Arguments) -> None:
         )
     make_folder(arguments.runs)
     device = device_of(arguments.device)
-    bench = Bench(arguments.data, arguments.runs, arguments.cache, device, StepProgress)
+    bench = Bench(
+        arguments.data,
+        arguments.runs,
+        arguments.cache,
+        device,
+        StepProgress,
+        keypoints=arguments.keypoints,
+    )
     for name in arguments.name:
         paper_run = PAPER_RUNS[name]
         reports = perform_paper(name, paper_run, bench)

@@ -36,6 +36,8 @@ from flowhmr.data.field import (
     FieldSet,
     Findings,
     FrameStore,
+    KeypointDetector,
+    KeypointFiles,
     check_field,
     check_other,
     clip_of_pictures,
@@ -47,6 +49,7 @@ from flowhmr.data.field import (
     open_field,
     read_picture,
     video_of_frames,
+    with_keypoints,
 )
 from flowhmr.data.journal import Journal, packed, source_key, unpacked
 from flowhmr.data.keypoints import read_keypoints
@@ -127,6 +130,8 @@ __all__ = [
     "FlowSource",
     "FrameStore",
     "Journal",
+    "KeypointDetector",
+    "KeypointFiles",
     "KeypointRcnn",
     "LabelledBatches",
     "LiftBatches",
@@ -196,6 +201,7 @@ __all__ = [
     "video_info",
     "video_of_frames",
     "with_detector",
+    "with_keypoints",
     "without_mistakes",
     "write_boxes",
     "write_video",

@@ -58,6 +58,7 @@ REPRESENTATIVES = (
     "of4hmr-bl-10",
     "of4hmr-of-10",
     "of4hmr-tp-of-10",
+    "of4hmr-2d-of-10",
     "of4hmr-context-2-10",
     "of4hmr-of-3dpw-penn-100",
     "motion-flow-keypoints",
@@ -142,7 +143,9 @@ def bench(root, tmp_path_factory):
     # 3DPW stands in for SURREAL: both are people in video with bodies.
     places = {**PLACES, "surreal": PLACES["3dpw-train"]}
     tmp = tmp_path_factory.mktemp("bench")
-    return Bench(root, tmp / "runs", tmp / "cache", torch.device("cpu"), places=places)
+    cpu = torch.device("cpu")
+    # No detector finds people in grey pictures.
+    return Bench(root, tmp / "runs", tmp / "cache", cpu, places=places, keypoints="set")
 
 
 def small(run):
@@ -320,3 +323,44 @@ def test_of4hmr_is_refined_as_its_paper_says():
     assert config.train.batch == 64
     assert config.train.flow_loss.scaled
     assert PAPER_RUNS["of4hmr-of-10"].share == 0.1
+    # Each loss by itself, and together.
+    for name, weighed in (
+        ("of", (True, False, False)),
+        ("tp", (False, True, False)),
+        ("tp-of", (True, True, False)),
+        ("2d", (False, False, True)),
+        ("2d-of", (True, False, True)),
+    ):
+        train = PAPER_RUNS[f"of4hmr-{name}-20"].config.train
+        weights = (train.flow.flow, train.texture.texture, train.keypoints.keypoints2d)
+        assert tuple(w > 0 for w in weights) == weighed, name
+        # Of the labelled loss in the unit of the experiments in which the weights were found.
+        assert train.supervised_scale * train.supervised.overall == pytest.approx(1)
+
+
+class TestKeypointsOfRuns:
+    RUN = "of4hmr-2d-10"
+
+    def begun(self, bench, tmp_path, **changed):
+        """A bench on which the baseline is done."""
+        own = replace(bench, runs=tmp_path, **changed)
+        (tmp_path / "of4hmr-bl-10").mkdir()
+        save_network(tmp_path / "of4hmr-bl-10/network.safetensors", tiny_network(bench.body), {})
+        return own
+
+    def test_a_run_goes_on_with_the_keypoints_that_it_began_with(self, bench, tmp_path):
+        own = self.begun(bench, tmp_path)
+        run = small(PAPER_RUNS[self.RUN])
+        (tmp_path / self.RUN).mkdir()
+        (tmp_path / self.RUN / "keypoints.txt").write_text("files\n")
+        with pytest.raises(ValueError, match="got keypoints 'set' for a run that began with 'file"):
+            perform_paper(self.RUN, run, own)
+
+    def test_files_are_looked_for_beside_the_pictures(self, bench, tmp_path):
+        own = self.begun(bench, tmp_path, keypoints="files")
+        with pytest.raises(FieldError, match=r"h36m/keypoints: got \[\] for video s_01_act_02_sub"):
+            perform_paper(self.RUN, small(PAPER_RUNS[self.RUN]), own)
+
+    def test_an_unknown_source_is_refused(self, bench):
+        with pytest.raises(ValueError, match="keypoints: got 'guess'; expected keypoint-rcnn"):
+            replace(bench, keypoints="guess")

@@ -1,6 +1,7 @@
 """The field's own data sets, as published: read row by row, checked, converted."""
 
 from flowhmr.data.field.check import FieldReport, check_field, field_batches
+from flowhmr.data.field.detected import KeypointDetector, KeypointFiles, with_keypoints
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.kinds import KINDS, open_field
 from flowhmr.data.field.labels import field_labels, named_keypoints
@@ -18,6 +19,8 @@ __all__ = [
     "FieldSet",
     "Findings",
     "FrameStore",
+    "KeypointDetector",
+    "KeypointFiles",
     "check_field",
     "check_other",
     "clip_of_pictures",
@@ -29,4 +32,5 @@ __all__ = [
     "open_field",
     "read_picture",
     "video_of_frames",
+    "with_keypoints",
 ]

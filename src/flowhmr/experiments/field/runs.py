@@ -15,10 +15,14 @@ from flowhmr.body import BodyModel, BodyParams
 from flowhmr.data import (
     FieldFrames,
     FieldSet,
+    KeypointDetector,
+    KeypointFiles,
+    KeypointRcnn,
     convert_field,
     field_videos,
     open_field,
     video_of_frames,
+    with_keypoints,
 )
 from flowhmr.evaluation import ProtocolReport, protocol
 from flowhmr.experiments.field.scores import (
@@ -63,6 +67,11 @@ class Place:
     """Of its numbering of frames."""
     step: int = 1
     """Of its frames every so many are used."""
+
+    @property
+    def keypoints(self) -> str:
+        """The folder of a detector's keypoints, where a tool has written them."""
+        return f"{self.images.split('/')[0]}/keypoints"
 
     def open(self, root: Path) -> FieldSet:
         """The data set.
@@ -126,6 +135,18 @@ class Bench:
     """Gives what is told (done, in all) of something that takes a while."""
     places: Mapping[str, Place] = field(default_factory=lambda: PLACES)
     """Where the data sets are."""
+    keypoints: str = "keypoint-rcnn"
+    """Whose 2D keypoints video has, for runs that learn from them: ``keypoint-rcnn`` (found in the
+    pictures by `KeypointRcnn`; ``keypoint-rcnn:FILE`` with its weights), ``files`` (see
+    `Place.keypoints`) or ``set`` (the data set's own)."""
+
+    def __post_init__(self) -> None:
+        kind, _, rest = self.keypoints.partition(":")
+        if kind not in ("keypoint-rcnn", "files", "set") or (rest and kind != "keypoint-rcnn"):
+            raise ValueError(
+                f"keypoints: got {self.keypoints!r}; expected keypoint-rcnn, keypoint-rcnn:FILE, "
+                "files or set"
+            )
 
     @cached_property
     def bodies(self) -> SmplBodies:
@@ -156,6 +177,19 @@ class Bench:
             found = place.open(self.root)
             videos += field_videos(found, images, place.fps / place.step, body, place.step)
         return videos
+
+    def with_keypoints(self, name: str, videos: list[Sequence]) -> list[Sequence]:
+        """A data set's video with the keypoints that `keypoints` names."""
+        kind, _, rest = self.keypoints.partition(":")
+        if kind == "set":
+            return videos
+        if kind == "files":
+            source = KeypointFiles(self.root / self.place(name).keypoints)
+        else:
+            found = KeypointRcnn(str(self.device), Path(rest) if rest else None)
+            key = f"{self.keypoints} {(self.root / self.place(name).images).resolve()}"
+            source = KeypointDetector(found, key, self.cache / "keypoints" / name)
+        return with_keypoints(videos, source, self.told(f"keypoints of {name}"))
 
     def labels(self, name: str, body: BodyModel) -> RealStills:
         """A data set's bodies as labels, converted on first use."""
@@ -279,8 +313,15 @@ class RefineOn:
         body.check_identity("network", network.body_id)
         real = replace(bench.labels(self.labels, body), share=self.share)
         config = replace(self.config, real=real)
-        video = bench.videos(self.video, None)
+        video = [each for name in self.video for each in self._video(bench, name, folder)]
         return refine(config, network, body, video, folder, bench.cache, bench.device)
+
+    def _video(self, bench: Bench, name: str, folder: Path) -> list[Sequence]:
+        video = bench.videos((name,), None)
+        if not self.config.train.keypoints.keypoints2d:
+            return video
+        require_same_keypoints(bench.keypoints, folder)
+        return bench.with_keypoints(name, video)
 
     def estimator(self, bench: Bench, network: Path, images: Path) -> FieldEstimator:
         """The network."""
@@ -355,6 +396,22 @@ class TrainMotionOn:
         """The network, with the set's 2D keypoints."""
         found = load_motion(network)
         return MotionEstimator(str(network), found, self.config, bench, images)
+
+
+def require_same_keypoints(keypoints: str, folder: Path) -> None:
+    """Note in a run's folder whose keypoints it learns from.
+
+    Raises:
+        ValueError: it began with others.
+    """
+    note = folder / "keypoints.txt"
+    began = note.read_text().strip() if note.is_file() else keypoints
+    if began != keypoints:
+        raise ValueError(
+            f"{folder}: got keypoints {keypoints!r} for a run that began with {began!r}; expected "
+            "the same; give them, or remove the folder to begin anew"
+        )
+    note.write_text(keypoints + "\n")
 
 
 def network_of_images(bench: Bench, network: Path, images: Path) -> NetworkEstimator:
