@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from flowhmr.flow import (
     DisFlow,
@@ -22,6 +21,7 @@ from flowhmr.flow import (
 )
 from flowhmr.flow.estimators import DIS_PRESETS, require_frames
 from flowhmr.flow.raft import RAFT_VARIANTS
+from untrained_raft import save_untrained_raft
 
 Frames = tuple[np.ndarray, np.ndarray]
 Texture = Callable[..., np.ndarray]
@@ -195,16 +195,6 @@ def test_raft_needs_an_update() -> None:
         RaftFlow(updates=0)
 
 
-def save_untrained_raft(variant: str, file: Path) -> nn.Module:
-    """A network of torchvision with random weights, also saved as users have them."""
-    from torchvision.models import optical_flow
-
-    torch.manual_seed(0)
-    network = getattr(optical_flow, f"raft_{variant}")(weights=None).eval()
-    torch.save(network.state_dict(), file)
-    return network
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", RAFT_VARIANTS)
 def test_raft_computes_what_torchvision_computes(
@@ -234,3 +224,22 @@ def test_raft_takes_frames_of_any_size(tmp_path: Path, textured: Texture) -> Non
         flow = estimator.estimate(textured(height, width), textured(height, width, 1))
         assert flow.shape == (height, width, 2)
         assert np.isfinite(flow).all()
+
+
+def test_raft_between_many_pairs_is_raft_between_each(tmp_path: Path, textured: Texture) -> None:
+    save_untrained_raft("small", tmp_path / "raft.pth")
+    estimator = RaftFlow("small", tmp_path / "raft.pth", updates=2, device="cpu")
+    frames = np.stack([textured(128, 136, seed) for seed in range(6)])
+    batch = torch.from_numpy(frames.reshape(3, 2, 128, 136, 3))
+    found = estimator.pairs(batch)
+    for number, (frame1, frame2) in enumerate(batch.numpy()):
+        each = estimate_pair(estimator, frame1, frame2)
+        for name in ("forward", "backward"):
+            one = getattr(each, name)
+            torch.testing.assert_close(getattr(found, name)[number], one, rtol=1e-4, atol=1e-3)
+            masks = [getattr(p, f"{name}_valid") for p in (found, each)]
+            assert float((masks[0][number] == masks[1]).float().mean()) > 0.999
+    # It takes part in what is differentiated.
+    assert not found.forward.is_inference()
+    with pytest.raises(ValueError, match="got batches of 100 x 128 px; expected sides of at least"):
+        estimator.pairs(batch[:, :, :, :100])

@@ -71,6 +71,7 @@ from flowhmr.data.people import NobodyFound, PeopleConfig, people_of, sequences_
 from flowhmr.data.pseudo import OwnVideo, PseudoBatches, own_videos
 from flowhmr.data.sequences import (
     FlowSource,
+    FrameSource,
     Link,
     PairBatches,
     PairConfig,
@@ -128,6 +129,7 @@ __all__ = [
     "FieldSet",
     "Findings",
     "FlowSource",
+    "FrameSource",
     "FrameStore",
     "Journal",
     "KeypointDetector",

@@ -91,6 +91,18 @@ class Link:
     """Pixels of the window."""
 
 
+@dataclass(frozen=True, eq=False)
+class OpenLink:
+    """What the flow from one frame of a sequence to a later one is to be estimated from."""
+
+    end: int
+    """Which frame that is."""
+    window: Crop
+    """The window that holds the person in both, no leading axes."""
+    frames: UInt8[Tensor, "2 h w 3"]
+    """The two images in it."""
+
+
 @runtime_checkable
 class PairSource(Protocol):
     """Gives the flow from a frame of a sequence to a later one."""
@@ -121,7 +133,7 @@ class PairBatches(Batches[Clip]):
         batch: pairs per batch.
         seed: of the run.
         count: how many batches there are.
-        source: gives the flow and says how pairs are cut.
+        source: gives the flow, or what it is to be estimated from, and says how pairs are cut.
         weights: how often a pair of each sequence is drawn; ones by default
             (`mixture_weights`).
 
@@ -136,7 +148,7 @@ class PairBatches(Batches[Clip]):
         batch: int,
         seed: int,
         count: int,
-        source: PairSource,
+        source: "PairSource | FrameSource",
         weights: list[float] | None = None,
     ):
         self.sequences, self.source = sequences, source
@@ -214,11 +226,13 @@ def mixture_weights(
     return weights
 
 
-def cut_pair(sequence: Sequence, start: int, size_px: int, source: PairSource) -> Clip:
+def cut_pair(
+    sequence: Sequence, start: int, size_px: int, source: "PairSource | FrameSource"
+) -> Clip:
     """Frame ``start`` and those after it that ``source`` compares it with, each in its own crop.
 
-    ``[frames]``, with the flow between neighbours ``[frames - 1]`` and, if asked for, what was
-    before each of them.
+    ``[frames]``, with the flow between neighbours ``[frames - 1]`` (or, of a `FrameSource`, what it
+    is to be estimated from) and, if asked for, what was before each of them.
     """
     config = source.config
     links = [source.link(sequence, start, size_px)]
@@ -232,14 +246,17 @@ def cut_pair(sequence: Sequence, start: int, size_px: int, source: PairSource) -
     before = None
     if config.context:
         before = _before(sequence, rows, size_px, config)
+    flow = [link.flow for link in links if isinstance(link, Link)]
+    frames = [link.frames for link in links if isinstance(link, OpenLink)]
     return Clip(
         _cut(sequence, rows, crops),
         crops,
         labels,
-        flow=collate([link.flow for link in links]),
+        flow=collate(flow) if flow else None,
         flow_crop=collate([link.window for link in links]),
         detected_px=_detected(sequence, rows, crops),
         before=before,
+        flow_frames=torch.stack(frames) if frames else None,
     )
 
 
@@ -323,23 +340,56 @@ class FlowSource:
         end, hop = start + self.config.gap, self.config.hop
         rows = range(start, end, hop)
         hops = [flow(sequence, row, min(hop, end - row), size_px) for row in rows]
-        window = self._window(sequence.boxes_px[[start, end]], size_px)
+        window = _window(sequence.boxes_px[[start, end]], size_px, self.config.margin)
         return Link(end, window, carry_pair([(h.window, h.flow) for h in hops], window))
 
     def _flow(self, sequence: Sequence, start: int, gap: int, size_px: int) -> Link:
         """The window that holds the person in both frames, and the flow in it."""
-        rows = [start, start + gap]
-        window = self._window(sequence.boxes_px[rows], size_px)
-        fine = replace(window, size_px=max(self.config.flow_px, size_px))
-        flow = self.flow_between(*(warp_image(sequence.images[row], fine) for row in rows))
-        return Link(rows[1], window, resize_pair(flow, size_px, size_px))
+        window, images = _seen_from(sequence, [start, start + gap], size_px, self.config)
+        flow = self.flow_between(*images)
+        return Link(start + gap, window, resize_pair(flow, size_px, size_px))
 
-    def _window(self, boxes_px: Float[Tensor, "2 4"], size_px: int) -> Crop:
-        low = boxes_px[:, :2].amin(0)
-        high = (boxes_px[:, :2] + boxes_px[:, 2:]).amax(0)
-        centre_px, _ = square_box(torch.cat([low, high - low]), self.config.margin)
-        # The side of the larger box, not of their union: the person keeps the size that single
-        # frames are cut to.
-        _, side_px = square_box(boxes_px, self.config.margin)
-        still = torch.zeros(())
-        return Crop(centre_px, side_px.amax(), angle_rad=still, mirrored=still, size_px=size_px)
+
+class FrameSource:
+    """Gives what flow is to be estimated from: for an estimator that batches suit better.
+
+    Args:
+        config: as `FlowSource` has it.
+
+    Raises:
+        ValueError: pairs that cannot be cut before the flow is known.
+    """
+
+    def __init__(self, config: PairConfig):
+        if config.hop or (config.reach and config.gap > 1):
+            raise ValueError(
+                f"pairs: got a hop of {config.hop} and a reach of {config.reach:g} for flow that "
+                "is not known yet; expected 0 for both, or a gap of 1"
+            )
+        self.config = config
+
+    def link(self, sequence: Sequence, start: int, size_px: int) -> OpenLink:
+        """From ``start`` to the frame ``gap`` after it."""
+        rows = [start, start + self.config.gap]
+        window, images = _seen_from(sequence, rows, size_px, self.config)
+        return OpenLink(rows[1], window, torch.from_numpy(np.stack(images)))
+
+
+def _seen_from(
+    sequence: Sequence, rows: list[int], size_px: int, config: PairConfig
+) -> tuple[Crop, list[UInt8[np.ndarray, "h w 3"]]]:
+    """The window that holds the person in both frames, and the finer images in it."""
+    window = _window(sequence.boxes_px[rows], size_px, config.margin)
+    fine = replace(window, size_px=max(config.flow_px, size_px))
+    return window, [warp_image(sequence.images[row], fine) for row in rows]
+
+
+def _window(boxes_px: Float[Tensor, "2 4"], size_px: int, margin: float) -> Crop:
+    low = boxes_px[:, :2].amin(0)
+    high = (boxes_px[:, :2] + boxes_px[:, 2:]).amax(0)
+    centre_px, _ = square_box(torch.cat([low, high - low]), margin)
+    # The side of the larger box, not of their union: the person keeps the size that single
+    # frames are cut to.
+    _, side_px = square_box(boxes_px, margin)
+    still = torch.zeros(())
+    return Crop(centre_px, side_px.amax(), angle_rad=still, mirrored=still, size_px=size_px)

@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
+from flowhmr.flow.consistency import consistency_masks
 from flowhmr.flow.estimators import FlowError, pad_frame
+from flowhmr.flow.maps import FlowPair
 
 RAFT_VARIANTS = ("large", "small")
 
@@ -70,15 +72,43 @@ class RaftFlow:
             FlowError: the weights cannot be downloaded or do not fit the network.
         """
         height, width = frame1.shape[:2]
-        network, batches = self._network, (self._input(frame1), self._input(frame2))
-        with torch.inference_mode():
-            flow = network(*batches, num_flow_updates=self.updates)[-1][0]
-        return np.ascontiguousarray(flow[:, :height, :width].permute(1, 2, 0).cpu().numpy())
+        padded = [
+            torch.from_numpy(pad_frame(frame, _LEAST_SIDE_PX, _STRIDE_PX))[None]
+            for frame in (frame1, frame2)
+        ]
+        return self._flow(*padded)[0, :height, :width].contiguous().cpu().numpy()
 
-    def _input(self, frame: np.ndarray) -> Tensor:
-        """The frame as torchvision's weights expect it: [1 3 h w], values in [-1, 1]."""
-        padded = torch.from_numpy(pad_frame(frame, _LEAST_SIDE_PX, _STRIDE_PX))
-        batch = padded.to(self._device).permute(2, 0, 1)[None].float()
+    def pairs(self, frames: UInt8[Tensor, "n 2 h w 3"]) -> FlowPair:
+        """Flow ``[n h w]`` in both directions between pairs of RGB frames, with consistency masks.
+
+        All at once, and left on the device; numbers as those of `estimate_pair`, up to rounding.
+
+        Raises:
+            FlowError: as `estimate`.
+            ValueError: sides that RAFT does not take.
+        """
+        height, width = frames.shape[2:4]
+        if min(height, width) < _LEAST_SIDE_PX or height % _STRIDE_PX or width % _STRIDE_PX:
+            raise ValueError(
+                f"RAFT: got batches of {width} x {height} px; expected sides of at least "
+                f"{_LEAST_SIDE_PX} px and multiples of {_STRIDE_PX}; set the flow's width so"
+            )
+        first, second = frames.unbind(1)
+        flow = self._flow(torch.cat([first, second]), torch.cat([second, first]))
+        # What inference mode has made has no place in what is differentiated.
+        forward, backward = flow.clone().chunk(2)
+        return FlowPair(forward, backward, *consistency_masks(forward, backward))
+
+    def _flow(
+        self, first: UInt8[Tensor, "n h w 3"], second: UInt8[Tensor, "n h w 3"]
+    ) -> Float32[Tensor, "n h w 2"]:
+        network, batches = self._network, (self._input(first), self._input(second))
+        with torch.inference_mode():
+            return network(*batches, num_flow_updates=self.updates)[-1].permute(0, 2, 3, 1)
+
+    def _input(self, frames: UInt8[Tensor, "n h w 3"]) -> Float32[Tensor, "n 3 h w"]:
+        """The frames as torchvision's weights expect them: values in [-1, 1]."""
+        batch = frames.to(self._device).permute(0, 3, 1, 2).float()
         return (batch / 127.5 - 1).contiguous()
 
     @property

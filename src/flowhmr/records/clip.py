@@ -79,6 +79,9 @@ class Clip:
     """COCO's keypoints as a detector saw them: pixels of the crop and confidence 0..1."""
     before: Before | None = None
     """The frames before these, if they were asked for."""
+    flow_frames: UInt8[Tensor, "*b t-1 2 h w 3"] | None = None
+    """Where the flow is still to be estimated: what both frames look like in ``flow_crop``, finer
+    than it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ def adapt(
         video, body, network.size_px, own, config.augment, loop.seed, loop.steps
     )
     sequences = [person.sequence for person in video]
-    parts = prepare(config, network, sequences, loop.batch - own, cache, on_pool, body)
+    parts = prepare(config, network, sequences, loop.batch - own, cache, on_pool, body, device)
     if parts.labelled is not None:
         labelled = BothBatches(labelled, parts.labelled)
     return finish(config, replace(parts, labelled=labelled), body, folder, device, "adapt")

@@ -15,6 +15,7 @@ from flowhmr.body import BodyModel
 from flowhmr.data import Batches
 from flowhmr.distributed import own_rows, this_share
 from flowhmr.evaluation import Estimator
+from flowhmr.flow import RaftFlow
 from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import Objective, PredictedMaps, anchor_terms, supervised_terms, weigh
 from flowhmr.networks import ContextHmr, Hmr, TemporalHmr
@@ -22,7 +23,7 @@ from flowhmr.records import Clip, Estimate, join_estimates
 from flowhmr.training.config import LoopConfig, TrainConfig
 from flowhmr.training.run import Run
 from flowhmr.training.state import TrainState
-from flowhmr.training.video import estimate_video, surface_weights, video_losses
+from flowhmr.training.video import estimate_video, surface_weights, video_losses, with_flow
 
 
 def train(
@@ -33,6 +34,7 @@ def train(
     pairs: Dataset | None,
     run: Run,
     device: torch.device,
+    flow: RaftFlow | None = None,
 ) -> Hmr | ContextHmr:
     """Train ``network`` and return it (averaged, if the config asks for that), in eval mode.
 
@@ -49,6 +51,7 @@ def train(
             With what was before each frame they need a network with temporal context.
         run: folder, log, checkpoints.
         device: where to compute.
+        flow: estimates the flow of pairs that come without it, on that device.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -79,7 +82,7 @@ def train(
             objectives["supervised"] = weigh(terms, config.supervised)
 
         if unlabelled is not None:
-            clip = to_device(next(unlabelled), device)
+            clip = with_flow(to_device(next(unlabelled), device), flow)
             frames = colour_noise(clip.frames, config.colour_noise)
             with frozen_statistics(state.network), state.forward_pass():
                 output = estimate_video(state.network, clip, frames)

@@ -166,7 +166,7 @@ def pretrain_motion(
         return motion_sequences(videos, cache, told)
 
     def clips(several: list[Sequence], seed: int) -> MotionBatches:
-        video = motion_video(config, several, network.size_px, cache, on_progress)
+        video = motion_video(config, several, network.size_px, cache, on_progress, device)
         return MotionBatches(video, config.inputs, loop.batch, seed, loop.steps)
 
     labelled = clips(drawn(config.video) if sequences is None else sequences, loop.seed)
@@ -182,6 +182,7 @@ def motion_video(
     size_px: int,
     cache: Path,
     on_progress: Callable[[str], Progress] | None = None,
+    device: torch.device | None = None,
 ) -> MotionVideo:
     """Videos with the maps that a run's network looks at; flow is estimated on first use.
 
@@ -191,12 +192,13 @@ def motion_video(
         size_px: of the network's crops.
         cache: where flow is kept.
         on_progress: as in `pretrain_motion`.
+        device: where flow is estimated, if the estimator is a network.
     """
     links = None
     if config.network.flow:
         told = None if on_progress is None else on_progress("estimating flow")
         pairs = PairConfig(gap=1, margin=config.inputs.margin, flow_px=config.flow_px)
-        source = flow_source(pairs, config.flow, None)
+        source = flow_source(pairs, config.flow, None, device)
         links = StoredLinks(
             source, config.flow, sequences, size_px, cache / "links", on_progress=told
         )

@@ -8,8 +8,16 @@ from pathlib import Path
 import torch
 
 from flowhmr.body import BodyModel, open_body
-from flowhmr.data import AugmentConfig, Batches, FlowSource, PairBatches, PairConfig, StillBatches
-from flowhmr.flow import FlowCache, estimate_pair, flow_estimator
+from flowhmr.data import (
+    AugmentConfig,
+    Batches,
+    FlowSource,
+    FrameSource,
+    PairBatches,
+    PairConfig,
+    StillBatches,
+)
+from flowhmr.flow import FlowCache, RaftFlow, estimate_pair, flow_estimator
 from flowhmr.losses import AnchorWeights, FlowLossConfig, FlowWeights
 from flowhmr.networks import ContextConfig, ContextHmr, Hmr
 from flowhmr.records import Clip, Sequence
@@ -71,7 +79,9 @@ class RefineConfig:
     """Give the network a temporal context of so many earlier frames (Eq. 5); 0 leaves it as it
     is. The paper has 1, 2, 4 and 8."""
     flow: str = "dis"
-    """Flow estimator: dis, dis:medium, raft, raft:small, raft:large:FILE."""
+    """Flow estimator: dis, dis:medium, raft, raft:small, raft:large:FILE. RAFT computes on the
+    run's device if that is a GPU and pairs are cut without ``reach`` and ``hop``, each time anew;
+    else the processes that prepare batches estimate flow on the CPU, once, and keep it."""
     train: TrainConfig = REFINE_LOOP
     """The loop."""
 
@@ -108,7 +118,7 @@ def refine(
     Returns:
         The network's file in the run folder.
     """
-    parts = prepare(config, network, video, config.train.batch, cache, on_pool, body)
+    parts = prepare(config, network, video, config.train.batch, cache, on_pool, body, device)
     return finish(config, parts, body, folder, device, "refine")
 
 
@@ -124,6 +134,8 @@ class Parts:
     """Batches of labelled crops."""
     pairs: Batches[Clip] | None
     """Batches of pairs of video frames."""
+    flow: RaftFlow | None = None
+    """Estimates their flow, where they come without it."""
 
 
 def prepare(
@@ -134,10 +146,12 @@ def prepare(
     cache: Path,
     on_pool: Callable[[int, int], None] | None = None,
     body: BodyModel | None = None,
+    device: torch.device | None = None,
 ) -> Parts:
     """The parts of a refinement; ``stills`` is how many crops of them there are in each batch.
 
-    ``body`` is that of the labels, the open body by default.
+    ``body`` is that of the labels, the open body by default; ``device`` where flow may be
+    estimated.
     """
     loop, body = config.train, body or open_body()
     check_shares(loop)
@@ -146,12 +160,13 @@ def prepare(
     weights = fitting_weights(loop.supervised, hmr.config.maps, bool(config.real))
     loop = replace(loop, supervised=weights)
     size_px = network.size_px
-    labelled = pairs = None
+    labelled = pairs = later = None
     # The video first: what is wrong with it shows before the stills are rendered.
     if loop.pairs:
         length = network.config.length if isinstance(network, ContextHmr) else 0
         cut = replace(config.pairs, context=length)
-        source = flow_source(cut, config.flow, cache)
+        later = flow_on(device, cut, config.flow)
+        source = FrameSource(cut) if later else flow_source(cut, config.flow, cache)
         pairs = PairBatches(video, size_px, loop.pairs, loop.seed, loop.steps, source)
     if stills and config.real:
         labelled = config.real.batches(body, size_px, stills, config.augment, loop)
@@ -159,7 +174,7 @@ def prepare(
         body.check_identity("synthetic stills", open_body().body_id)
         pool = StillPool(config.pool, cache, on_progress=on_pool)
         labelled = StillBatches(pool, size_px, stills, config.augment, loop.seed, loop.steps)
-    return Parts(loop, network, labelled, pairs)
+    return Parts(loop, network, labelled, pairs, later)
 
 
 def finish(
@@ -172,7 +187,9 @@ def finish(
 ) -> Path:
     """Train with these parts and save the network; returns its file."""
     run = Run(folder, parts.loop, config, name)
-    result = train(parts.loop, parts.network, body, parts.labelled, parts.pairs, run, device)
+    result = train(
+        parts.loop, parts.network, body, parts.labelled, parts.pairs, run, device, parts.flow
+    )
     return run.save_network(result, name)
 
 
@@ -189,9 +206,26 @@ def _with_context(network: Hmr | ContextHmr, config: RefineConfig) -> Hmr | Cont
     return ContextHmr(ContextConfig(length=config.context), network)
 
 
-def flow_source(pairs: PairConfig, flow: str, cache: Path | None) -> FlowSource:
-    """Pairs with the flow of a named estimator, cached in ``cache / "flow"`` if given."""
-    estimator = flow_estimator(flow)
+def flow_on(device: torch.device | None, pairs: PairConfig, flow: str) -> RaftFlow | None:
+    """RAFT on a GPU, if that is the named estimator and the device; None: on the CPU.
+
+    None as well where pairs are cut by the flow between them.
+    """
+    estimator = flow_estimator(flow, device)
+    by_flow = pairs.hop or (pairs.reach and pairs.gap > 1)
+    if device is None or device.type == "cpu" or by_flow or not isinstance(estimator, RaftFlow):
+        return None
+    return estimator
+
+
+def flow_source(
+    pairs: PairConfig, flow: str, cache: Path | None, device: torch.device | None = None
+) -> FlowSource:
+    """Pairs with the flow of a named estimator, cached in ``cache / "flow"`` if given.
+
+    ``device`` is where it computes, if it can: only for what the main process asks for.
+    """
+    estimator = flow_estimator(flow, device)
     if cache is None:
         return FlowSource(pairs, partial(estimate_pair, estimator))
     return FlowSource(pairs, FlowCache(cache / "flow", estimator).pair)

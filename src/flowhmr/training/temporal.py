@@ -185,7 +185,7 @@ def pretrain_temporal(
     frames, beyond = both.temporal.frames, both.temporal.beyond
     links = None
     if loop.raster.raster_flow:
-        links = temporal_links(config, sequences, cache, on_progress)
+        links = temporal_links(config, sequences, cache, on_progress, device)
     clips = FeatureBatches(
         store, frames, beyond, loop.batch, loop.seed, loop.steps, links, config.raster_px
     )
@@ -238,6 +238,7 @@ def temporal_links(
     sequences: list[Sequence],
     cache: Path,
     on_progress: Callable[[str], Progress] | None = None,
+    device: torch.device | None = None,
 ) -> StoredLinks:
     """The flow between neighbouring frames of a run's videos, estimated on first use.
 
@@ -246,11 +247,12 @@ def temporal_links(
         sequences: the videos.
         cache: where flow is kept.
         on_progress: as in `pretrain_temporal`.
+        device: where flow is estimated, if the estimator is a network.
     """
     told = None if on_progress is None else on_progress("estimating flow")
     pairs = PairConfig(gap=1, margin=config.features.margin, flow_px=config.flow_px)
     return StoredLinks(
-        flow_source(pairs, config.flow, None),
+        flow_source(pairs, config.flow, None, device),
         config.flow,
         sequences,
         config.raster_px,

@@ -1,6 +1,6 @@
 """The losses of unannotated video: flow, texture, detected keypoints."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +9,7 @@ from torch import Tensor
 from flowhmr.body import COCO_17, BodyModel, Mesh
 from flowhmr.bodyflow import body_flow
 from flowhmr.cameras import Crop, between_crops, project_weak, sample_map
+from flowhmr.flow import FlowPair, RaftFlow, resize_pair
 from flowhmr.geometry import map_tensors
 from flowhmr.losses import (
     FlowTerms,
@@ -32,6 +33,33 @@ class VideoLosses:
     """Weighted terms, by name."""
     facts: dict[str, float]
     """Measures for the log."""
+
+
+AT_ONCE = 16
+"""Pairs of frames between which flow is estimated at once."""
+
+
+def with_flow(clip: Clip, estimator: RaftFlow | None) -> Clip:
+    """A batch ``[p, n]`` of windows with the flow that its workers left to be estimated.
+
+    Args:
+        clip: the batch; one that has its flow is returned as it is.
+        estimator: on the device of the run.
+    """
+    if clip.flow_frames is None or estimator is None:
+        return clip
+    size_px = clip.frames.shape[-1]
+    found = [
+        resize_pair(estimator.pairs(part), size_px, size_px)
+        for part in clip.flow_frames.flatten(0, 1).split(AT_ONCE)
+    ]
+    maps = (
+        torch.cat([getattr(pair, f.name) for pair in found]).unflatten(
+            0, clip.flow_frames.shape[:2]
+        )
+        for f in fields(FlowPair)
+    )
+    return replace(clip, flow=FlowPair(*maps), flow_frames=None)
 
 
 def estimate_video(

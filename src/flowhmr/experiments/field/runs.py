@@ -451,10 +451,9 @@ class MotionEstimator:
         there = torch.zeros(len(person), dtype=torch.bool)
         if len(rows) >= 2:
             size_px, cache = self.network.size_px, self.bench.cache
-            video = motion_video(self.config, [sequence], size_px, cache)
-            found, _ = estimate_along(
-                self.network, video, sequence, self.config.inputs, self.bench.device
-            )
+            device = self.bench.device
+            video = motion_video(self.config, [sequence], size_px, cache, device=device)
+            found, _ = estimate_along(self.network, video, sequence, self.config.inputs, device)
             params.rotmats[rows], params.betas[rows] = found.params.rotmats, found.params.betas
             there[rows] = True
         return params, there
