@@ -23,6 +23,7 @@ from flowhmr.synth.shots import ShotConfig
 from flowhmr.synth.stage import SynthConfig, set_stage
 from flowhmr.synth.stills import Still, StillConfig, render_stills
 from flowhmr.synth.store import ClipStore, rest_map, write_whole
+from flowhmr.synth.superpixels import choose_occluder, superpixels
 from flowhmr.synth.synthmotion import (
     LABELLED,
     LABELLED_SHARES,
@@ -72,6 +73,7 @@ __all__ = [
     "SynthTrack",
     "TrackConfig",
     "amass_files",
+    "choose_occluder",
     "compress",
     "detected_joints",
     "export_shards",
@@ -90,6 +92,7 @@ __all__ = [
     "sample_background",
     "set_stage",
     "split_spec",
+    "superpixels",
     "synth_clip",
     "synth_track",
     "track_camera",

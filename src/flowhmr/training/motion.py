@@ -10,6 +10,10 @@ from torch.utils.data import Dataset
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.data import (
+    Batches,
+    CompositeBatches,
+    Composites,
+    FlowSource,
     MotionBatches,
     MotionInputConfig,
     MotionSetConfig,
@@ -38,7 +42,14 @@ from flowhmr.networks import (
     MotionHmr,
     MotionHmrConfig,
 )
-from flowhmr.records import Estimate, Sequence, TrackLabels, along_frames, join_estimates
+from flowhmr.records import (
+    Estimate,
+    MotionClip,
+    Sequence,
+    TrackLabels,
+    along_frames,
+    join_estimates,
+)
 from flowhmr.synth import mean_rotmats
 from flowhmr.training.config import LoopConfig, OptimiserConfig
 from flowhmr.training.loop import batches, check_shares
@@ -140,6 +151,7 @@ def pretrain_motion(
     on_progress: Callable[[str], Progress] | None = None,
     sequences: list[Sequence] | None = None,
     body: BodyModel | None = None,
+    composites: Composites | None = None,
 ) -> Path:
     """Train the network.
 
@@ -151,6 +163,7 @@ def pretrain_motion(
         on_progress: gives what is told (ready, in all) of the preparation that it is named.
         sequences: video with labels, in the place of ``config.video``.
         body: of its labels; the open body by default.
+        composites: people before real video, made as they are asked for, in the place of both.
 
     Returns:
         The network's file in the run folder.
@@ -169,7 +182,21 @@ def pretrain_motion(
         video = motion_video(config, several, network.size_px, cache, on_progress, device)
         return MotionBatches(video, config.inputs, loop.batch, seed, loop.steps)
 
-    labelled = clips(drawn(config.video) if sequences is None else sequences, loop.seed)
+    labelled: Batches[MotionClip]
+    if composites is not None:
+        links = motion_flow(config, None) if config.network.flow else None
+        labelled = CompositeBatches(
+            composites,
+            config.inputs,
+            network.size_px,
+            config.network.rgb,
+            links,
+            loop.batch,
+            loop.seed,
+            loop.steps,
+        )
+    else:
+        labelled = clips(drawn(config.video) if sequences is None else sequences, loop.seed)
     target = clips(drawn(config.target), 1000 + loop.seed) if loop.dann.adversary else None
     run = Run(folder, loop, config, "motion")
     result = train_motion(loop, network, body, labelled, target, run, device)
@@ -197,12 +224,17 @@ def motion_video(
     links = None
     if config.network.flow:
         told = None if on_progress is None else on_progress("estimating flow")
-        pairs = PairConfig(gap=1, margin=config.inputs.margin, flow_px=config.flow_px)
-        source = flow_source(pairs, config.flow, None, device)
+        source = motion_flow(config, device)
         links = StoredLinks(
             source, config.flow, sequences, size_px, cache / "links", on_progress=told
         )
     return MotionVideo(sequences, size_px, config.network.rgb, links)
+
+
+def motion_flow(config: MotionTrainingConfig, device: torch.device | None) -> FlowSource:
+    """Estimates the flow between neighbouring frames of a run's videos."""
+    pairs = PairConfig(gap=1, margin=config.inputs.margin, flow_px=config.flow_px)
+    return flow_source(pairs, config.flow, None, device)
 
 
 class Trainee(nn.Module):

@@ -47,6 +47,7 @@ from flowhmr.networks import (
 from flowhmr.synth import mean_rotmats
 from flowhmr.training import RealStills, pretrain
 from licensed_files import write_pictures
+from more_field_files import surreal
 
 SIZE_PX = (541, 961)
 """Half of what the cameras' centres say: people are in it in part."""
@@ -117,6 +118,29 @@ def write_penn(root):
     write_pictures(root / "penn" / "frames", names, SIZE_PX)
 
 
+def write_surreal(root):
+    """A clip whose body fills a box."""
+    folder = root / "surreal" / "train" / "run0"
+    folder.mkdir(parents=True)
+    mask = np.zeros((240, 320), np.uint8)
+    mask[60:180, 120:200] = 1
+    numbers = range(1, FRAMES + 1)
+    maps = {
+        "info": surreal(truth(FRAMES, seed=16)),
+        "segm": {f"segm_{n}": mask for n in numbers},
+        "depth": {f"depth_{n}": np.where(mask > 0, 6.0, 1e10) for n in numbers},
+    }
+    for name, content in maps.items():
+        (folder / f"a_{name}.mat").write_bytes(mat_bytes(content))
+    write_video(folder / "a.mp4", [np.repeat(200 * mask[..., None], 3, -1)] * FRAMES, 30.0)
+
+
+def write_kinetics(root):
+    (root / "kinetics" / "train").mkdir(parents=True)
+    grey = [np.full((120, 160, 3), 60 + 10 * i, np.uint8) for i in range(FRAMES)]
+    write_video(root / "kinetics/train/walking.mp4", grey, 30.0)
+
+
 def tiny_network(body):
     torch.manual_seed(0)
     return Hmr(TINY, MeanParams(mean_rotmats(), torch.zeros(10), body.body_id))
@@ -132,6 +156,8 @@ def root(tmp_path_factory, smpl_folder):
     write_coco(root)
     write_human36m(root)
     write_penn(root)
+    write_surreal(root)
+    write_kinetics(root)
     (root / "networks").mkdir()
     network = tiny_network(load_smpl(smpl_folder))
     save_network(root / "networks" / "spin.safetensors", network, {})
@@ -140,12 +166,10 @@ def root(tmp_path_factory, smpl_folder):
 
 @pytest.fixture(scope="module")
 def bench(root, tmp_path_factory):
-    # 3DPW stands in for SURREAL: both are people in video with bodies.
-    places = {**PLACES, "surreal": PLACES["3dpw-train"]}
     tmp = tmp_path_factory.mktemp("bench")
     cpu = torch.device("cpu")
     # No detector finds people in grey pictures.
-    return Bench(root, tmp / "runs", tmp / "cache", cpu, places=places, keypoints="set")
+    return Bench(root, tmp / "runs", tmp / "cache", cpu, keypoints="set")
 
 
 def small(run):
@@ -307,11 +331,27 @@ class TestFieldVideos:
 
 
 def test_motion_hmr_is_trained_at_the_papers_length():
-    for name in ("motion-flow-keypoints", "motion-rgb"):
-        config = PAPER_RUNS[name].config
-        assert config.inputs.frames == 31
-        assert config.video == MotionSetConfig(frames=31)
+    for name, frames in (("flow-keypoints", 31), ("rgb", 31), ("length-8", 8), ("length-56", 56)):
+        config = PAPER_RUNS[f"motion-{name}"].config
+        assert config.inputs.frames == frames
+        assert config.video == MotionSetConfig(frames=frames)
         assert config.network.hmr == MotionHmrConfig().hmr
+
+
+def test_motion_hmrs_people_lose_one_thing_after_the_other():
+    """Table 2."""
+    left = {}
+    for name in ("flow-keypoints", "no-occlusions", "untracked", "static"):
+        run = PAPER_RUNS[f"motion-{name}"]
+        made = run.composite
+        left[name] = (run.config.inputs.lost > 0, made.occluded, made.tracked, made.moving)
+        assert run.needs == ("surreal", "kinetics")
+    assert left == {
+        "flow-keypoints": (True, True, True, True),
+        "no-occlusions": (False, False, True, True),
+        "untracked": (False, False, False, True),
+        "static": (False, False, False, False),
+    }
 
 
 def test_of4hmr_is_refined_as_its_paper_says():

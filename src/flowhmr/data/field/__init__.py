@@ -1,6 +1,7 @@
 """The field's own data sets, as published: read row by row, checked, converted."""
 
 from flowhmr.data.field.check import FieldReport, check_field, field_batches
+from flowhmr.data.field.composite import CompositeBatches, CompositeConfig, Composites
 from flowhmr.data.field.detected import KeypointDetector, KeypointFiles, with_keypoints
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
 from flowhmr.data.field.kinds import KINDS, open_field
@@ -13,6 +14,9 @@ from flowhmr.data.field.video import field_videos, video_of_frames
 __all__ = [
     "KINDS",
     "OTHER_KINDS",
+    "CompositeBatches",
+    "CompositeConfig",
+    "Composites",
     "FieldError",
     "FieldFrames",
     "FieldReport",

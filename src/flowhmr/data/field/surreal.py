@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from flowhmr.body import SMPL_24, mirror_rotmats
@@ -141,13 +141,23 @@ def surreal_flow(path: Path, frame: int) -> Float[Tensor, "h w 2"]:
     Raises:
         FieldError: no such frame, or another size.
     """
-    flow = _map(path, "gtflow", frame, 2)
+    (flow,) = _maps(path, "gtflow", range(frame, frame + 1), 2)
     return torch.from_numpy(flow * np.array([-1, 1], np.float32))
 
 
 def surreal_depth(path: Path, frame: int) -> Float[Tensor, "h w"]:
     """Depth in metres, 1e10 where there is no body; see `surreal_flow`."""
-    return torch.from_numpy(_map(path, "depth", frame, 1))
+    return torch.from_numpy(surreal_depths(path, frame, 1)[0])
+
+
+def surreal_depths(path: Path, start: int, count: int) -> Float[np.ndarray, "t h w"]:
+    """`surreal_depth` of some frames in a row."""
+    return _maps(path, "depth", range(start, start + count), 1)
+
+
+def surreal_people(path: Path, start: int, count: int) -> Bool[np.ndarray, "t h w"]:
+    """Where there is a body in some frames in a row; see `surreal_parts`."""
+    return _parts(path, range(start, start + count)) > 0
 
 
 def surreal_parts(path: Path, frame: int) -> UInt8[Tensor, "h w"]:
@@ -162,27 +172,39 @@ def surreal_parts(path: Path, frame: int) -> UInt8[Tensor, "h w"]:
     Raises:
         FieldError: no such frame, another size, or other numbers.
     """
-    stored = _map(path, "segm", frame, 1)
-    if stored.min() < 0 or stored.max() > 24 or (stored != stored.round()).any():
-        raise FieldError(
-            f"{path}: segm_{frame + 1}: got {stored.min()} to {stored.max()}; expected whole "
-            "numbers, 0 to 24"
-        )
     seen = np.array([0, *(1 + side for side in SMPL_24.mirror)], np.uint8)
-    return torch.from_numpy(seen[stored.astype(np.int64)])
+    return torch.from_numpy(seen[_parts(path, range(frame, frame + 1))[0]])
 
 
-def _map(path: Path, stem: str, frame: int, channels: int) -> Float[np.ndarray, "h w ..."]:
-    """One frame's array; of the others nothing is unpacked into numbers."""
-    key = f"{stem}_{frame + 1}"
-    table: Any = load_table(path, (key,))
+def _parts(path: Path, frames: range) -> Int[np.ndarray, "t h w"]:
+    """The file's numbers."""
+    stored = _maps(path, "segm", frames, 1)
+    for frame, each in zip(frames, stored):
+        if each.min() < 0 or each.max() > 24 or (each != each.round()).any():
+            raise FieldError(
+                f"{path}: segm_{frame + 1}: got {each.min()} to {each.max()}; expected whole "
+                "numbers, 0 to 24"
+            )
+    return stored.astype(np.int64)
+
+
+def _maps(path: Path, stem: str, frames: range, channels: int) -> Float[np.ndarray, "t h w ..."]:
+    """Arrays of some frames; of the others nothing is unpacked into numbers."""
+    keys = [f"{stem}_{frame + 1}" for frame in frames]
+    table: Any = load_table(path, keys)
     width, height = SIZE_PX
     shape = (height, width, channels)[: 2 + (channels > 1)]
-    array = table.get(key)
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind not in "iuf":
-        got = getattr(array, "shape", type(array).__name__)
-        raise FieldError(f"{path}: {key}: got {got}; expected numbers of shape {shape}")
-    array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise FieldError(f"{path}: {key}: got numbers that are not finite; expected none")
-    return array
+    out = np.empty((len(keys), *shape), np.float32)
+    for key, place in zip(keys, out):
+        array = table.get(key)
+        if (
+            not isinstance(array, np.ndarray)
+            or array.shape != shape
+            or array.dtype.kind not in "iuf"
+        ):
+            got = getattr(array, "shape", type(array).__name__)
+            raise FieldError(f"{path}: {key}: got {got}; expected numbers of shape {shape}")
+        place[:] = array
+        if not np.isfinite(place).all():
+            raise FieldError(f"{path}: {key}: got numbers that are not finite; expected none")
+    return out

@@ -7,7 +7,7 @@ recipes, and said in the run's note.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flowhmr.data import AugmentConfig, MotionSetConfig, PairConfig
+from flowhmr.data import AugmentConfig, CompositeConfig, MotionSetConfig, PairConfig
 from flowhmr.experiments.field.runs import (
     Expected,
     PaperRun,
@@ -62,6 +62,7 @@ REFINEMENT = RefineConfig(
         on_body=False,
     ),
 )
+COMPOSITE = CompositeConfig()
 EVALUATOR = "the paper does not name its evaluator: PA by SPIN's, acceleration by TCMR's"
 SCALES = f"weights of the losses and number of steps are not in the paper; {EVALUATOR}"
 
@@ -150,6 +151,20 @@ def _of4hmr() -> Iterator[tuple[str, PaperRun]]:
 
 def _motion() -> Iterator[tuple[str, PaperRun]]:
     full = MotionTrainingConfig(video=MotionSetConfig(frames=31))
+    note = (
+        "steps, batch and learning rate are not in the paper; the camera's motion and the flow are "
+        "by DIS (the paper: TV-L1; a FlowNet)"
+    )
+
+    def trained(
+        value: float,
+        table: int,
+        config: MotionTrainingConfig = full,
+        composite: CompositeConfig = COMPOSITE,
+    ) -> TrainMotionOn:
+        expected = (Expected("3dpw-doersch", "pa_mpjpe", value, f"Motion HMR, Table {table}"),)
+        return TrainMotionOn(config, expected, composite, note=note)
+
     for name, rgb, flow, keypoints, value in (
         ("flow-keypoints", False, True, True, 74.7),
         ("keypoints", False, False, True, 77.6),
@@ -158,17 +173,19 @@ def _motion() -> Iterator[tuple[str, PaperRun]]:
         ("rgb", True, False, False, 105.6),
     ):
         network = replace(full.network, rgb=rgb, flow=flow, keypoints=keypoints)
-        expected = (Expected("3dpw-doersch", "pa_mpjpe", value, "Motion HMR, Table 1"),)
-        yield (
-            f"motion-{name}",
-            TrainMotionOn(
-                replace(full, network=network),
-                ("surreal",),
-                expected,
-                note="SURREAL's own backgrounds, which stand still (the paper's Table 2: 88.9 for "
-                "flow and keypoints): people are not put before Kinetics' videos here",
-            ),
-        )
+        yield f"motion-{name}", trained(value, 1, replace(full, network=network))
+    for name, value, composite in (
+        ("no-occlusions", 77.2, replace(COMPOSITE, occluded=False)),
+        ("untracked", 80.3, replace(COMPOSITE, occluded=False, tracked=False)),
+        ("static", 88.9, CompositeConfig(occluded=False, tracked=False, moving=False)),
+    ):
+        # Hidden neither in space nor in time.
+        config = replace(full, inputs=replace(full.inputs, lost=0.0))
+        yield f"motion-{name}", trained(value, 2, config, composite)
+    for frames, value in ((8, 79.0), (16, 77.8), (56, 76.2)):
+        video = replace(full.video, frames=frames)
+        config = replace(full, video=video, inputs=replace(full.inputs, frames=frames))
+        yield f"motion-length-{frames}", trained(value, 3, config)
 
 
 def _temporal() -> Iterator[tuple[str, PaperRun]]:

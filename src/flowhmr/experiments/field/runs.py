@@ -13,6 +13,8 @@ from torch import Tensor
 
 from flowhmr.body import BodyModel, BodyParams
 from flowhmr.data import (
+    CompositeConfig,
+    Composites,
     FieldFrames,
     FieldSet,
     KeypointDetector,
@@ -95,6 +97,7 @@ PLACES: Mapping[str, Place] = {
     "h36m-test": Place("h36m", "h36m/test", "h36m/images", fps=50.0),
     "penn": Place("penn", "penn/labels", "penn/frames"),
     "surreal": Place("surreal", "surreal/train", "surreal/train"),
+    "kinetics": Place("video", "kinetics/train", "kinetics/train"),
     "mpii3d-test": Place("mpii3d", "mpii3d/test", "mpii3d/test"),
 }
 """Data sets by name. Subjects 1, 5, 6, 7, 8 of Human3.6M are in ``h36m/train``, 9 and 11 in
@@ -364,14 +367,18 @@ class TrainOver:
 
 @dataclass(frozen=True)
 class TrainMotionOn:
-    """Motion HMR on synthetic people of a data set."""
+    """Motion HMR on synthetic people of SURREAL before real video."""
 
     config: MotionTrainingConfig
     """The run."""
-    video: tuple[str, ...]
-    """Data sets with bodies."""
     expected: tuple[Expected, ...]
     """The paper's numbers."""
+    composite: CompositeConfig = field(default_factory=CompositeConfig)
+    """How people are put before the video."""
+    people: str = "surreal"
+    """Data set of the people."""
+    backgrounds: str = "kinetics"
+    """Folder of video."""
     paper: str = "motion-hmr"
     """Which."""
     after: tuple[str, ...] = ()
@@ -381,15 +388,18 @@ class TrainMotionOn:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The video."""
-        return self.video
+        """People and backgrounds."""
+        return (self.people, self.backgrounds)
 
     def train(self, bench: Bench, folder: Path) -> Path:
         """Train."""
+        people, behind = (
+            bench.root / bench.place(name).path for name in (self.people, self.backgrounds)
+        )
         body = bench.body
-        video = bench.videos(self.video, body)
+        clips = Composites(people, behind, body, self.composite)
         return pretrain_motion(
-            self.config, folder, bench.cache, bench.device, bench.told, video, body
+            self.config, folder, bench.cache, bench.device, bench.told, None, body, clips
         )
 
     def estimator(self, bench: Bench, network: Path, images: Path) -> FieldEstimator:
