@@ -236,3 +236,25 @@ def test_clips_have_the_flow_of_a_pair_that_they_are_about(store):
         FeatureBatches(made, 7, (4, 0), 6, 0, 30, Numbered(gap=2), 8)
     with pytest.raises(ValueError, match=r"clips about 1 of their frames; .* two frames"):
         FeatureBatches(made, 7, (3, 3), 6, 0, 30, Numbered(), 8)
+
+
+def flat(video):
+    """A video of which 2D keypoints alone are known."""
+    nobody = torch.zeros(len(video), dtype=torch.bool)
+    return replace(video, labels=replace(video.labels, has_body=nobody))
+
+
+def test_clips_with_keypoints_alone_are_drawn_by_their_share(store):
+    """However long the videos are; all clips say what is known of them."""
+    made = store(Counted(), [sequence(40), flat(sequence(8, 1))], config=FeatureConfig(occluded=0))
+    clips = FeatureBatches(made, 6, (0, 0), 400, seed=0, count=1, keypoint_share=0.6)[0]
+    known = clips.labels.has_body
+    assert known.shape == (400, 6)
+    assert torch.equal(known.any(1), known.all(1))
+    assert 0.52 < float((~known[:, 0]).float().mean()) < 0.68
+    for share in (0.0, 1.0):
+        with pytest.raises(ValueError, match=r"share of . for 3 clips with keypoints alone"):
+            FeatureBatches(made, 6, (0, 0), 4, seed=0, count=1, keypoint_share=share)
+    alone = store(Counted(), [sequence(8)])
+    with pytest.raises(ValueError, match=r"got a share of 0.5 for 0 clips with keypoints alone"):
+        FeatureBatches(alone, 6, (0, 0), 4, seed=0, count=1, keypoint_share=0.5)

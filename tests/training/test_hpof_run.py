@@ -137,7 +137,7 @@ def test_network_and_discriminator_do_not_teach_each_other():
     rotmats = said.estimate.params.rotmats.clone().requires_grad_()
     params = replace(said.estimate.params, rotmats=rotmats)
     said = replace(said, estimate=replace(said.estimate, params=params))
-    fooled, learnt = adversarial_objectives(said, clip, judge, LOOP.realism)
+    fooled, learnt = adversarial_objectives(said, clip, judge, LOOP)
     fooled.total.backward()
     assert rotmats.grad is not None
     assert bool((rotmats.grad[:, :, 1:] != 0).any())
@@ -206,3 +206,61 @@ def test_the_papers_weights():
     assert loop.realism.realism == 0.5
     assert loop.raster.raster_flow == pytest.approx(0.0004 * 224 * 224 * 3, rel=0.01)
     assert loop.discriminator == MotionDiscriminatorConfig()
+
+
+class TestKeypointsAlone:
+    """Clips whose bodies are not known teach by their 2D joints, and by flow."""
+
+    LOOP = replace(LOOP, keypoint_share=0.5)
+
+    def half(self, number: int = 0) -> FeatureClip:
+        """A batch of which the second half has no bodies: its numbers mean nothing."""
+        clip = Clips()[number]
+        assert clip.labels is not None
+        known = torch.ones(BATCH, FRAMES, dtype=torch.bool)
+        known[BATCH // 2 :] = False
+        return replace(clip, labels=replace(clip.labels, has_body=known))
+
+    def objectives(self, clip: FeatureClip, said: TemporalOutput):
+        torch.manual_seed(0)
+        judge = LOOP.discriminator.build().eval()
+        found = temporal_objectives(said, clip, open_body(), self.LOOP)
+        return [*found, *adversarial_objectives(said, clip, judge, self.LOOP)]
+
+    def test_what_their_bodies_are_makes_no_difference(self):
+        clip, said = self.half(), truth(Clips()[1])
+        assert clip.labels is not None
+        rotmats = clip.labels.params.rotmats.clone()
+        rotmats[BATCH // 2 :] = torch.eye(3)
+        joints_m = clip.labels.joints_m.clone()
+        joints_m[BATCH // 2 :] = 7.0
+        params = replace(clip.labels.params, rotmats=rotmats)
+        other = replace(clip, labels=replace(clip.labels, params=params, joints_m=joints_m))
+        for one, two in zip(self.objectives(clip, said), self.objectives(other, said)):
+            assert_close(one.total, two.total)
+        # Their 2D joints do.
+        moved = clip.labels.keypoints_px.clone()
+        moved[BATCH // 2 :] += 5.0
+        other = replace(clip, labels=replace(clip.labels, keypoints_px=moved))
+        first, second = (self.objectives(c, said)[0] for c in (clip, other))
+        assert first.logged["keypoints"] != second.logged["keypoints"]
+        assert first.logged["pose"] == second.logged["pose"]
+
+    def test_the_others_weigh_more(self):
+        """Half a batch with bodies counts as a whole one of the same would."""
+        clip = self.half()
+        said = truth(Clips()[1])
+        half = BATCH // 2
+        first = map_tensors(clip, lambda t: t[:half])
+        alone = replace(said, estimate=map_tensors(said.estimate, lambda t: t[:half]))
+        weights = replace(LOOP.weights, keypoints=0.0, camera=0.0)
+        loop = replace(self.LOOP, weights=weights, raster=RasterFlowWeights(0.0))
+        whole = temporal_objectives(said, clip, open_body(), loop)
+        plain = replace(loop, keypoint_share=0.0)
+        part = temporal_objectives(alone, first, open_body(), plain)
+        for one, two in zip(whole, part):
+            assert_close(one.total, two.total)
+
+    def test_a_share_of_all_is_refused(self):
+        with pytest.raises(ValueError, match="keypoint_share: got 1"):
+            replace(LOOP, keypoint_share=1.0)

@@ -24,7 +24,7 @@ from flowhmr.data.links import sequence_key
 from flowhmr.data.sequences import PairSource, frame_crops
 from flowhmr.distributed import in_shares
 from flowhmr.geometry import collate, pick
-from flowhmr.records import FeatureClip, FeatureLink, Labels, Sequence
+from flowhmr.records import FeatureClip, FeatureLink, Labels, Sequence, known_bodies
 from flowhmr.synth import write_whole
 
 FORMAT = 1
@@ -175,10 +175,13 @@ class FeatureBatches(Batches[FeatureClip]):
         links: gives the flow between neighbours; each clip then has that of one pair of frames
             that are neither before nor after what it is about (``beyond``).
         link_px: width and height of the window in which flow is asked for.
+        keypoint_share: of the clips, those of sequences without bodies
+            (`flowhmr.records.Labels.has_body`).
 
     Raises:
         ValueError: a sequence without labels, or none that is long enough; flow between other
-            frames than neighbours, or for clips that are about one frame.
+            frames than neighbours, or for clips that are about one frame; a share of nothing, or
+        sequences without bodies and no share.
     """
 
     def __init__(
@@ -191,6 +194,7 @@ class FeatureBatches(Batches[FeatureClip]):
         count: int,
         links: PairSource | None = None,
         link_px: int = 0,
+        keypoint_share: float = 0.0,
     ):
         for sequence, labels in zip(store.sequences, store.labels):
             if labels is None:
@@ -207,11 +211,19 @@ class FeatureBatches(Batches[FeatureClip]):
                 "frames at least"
             )
         self.batch, self.seed, self.count = batch, seed, count
-        self._starts = [
-            (number, start)
-            for number, sequence in enumerate(store.sequences)
-            for start in range(-before, len(sequence) + after - frames + 1)
-        ]
+        self._share, starts = keypoint_share, ([], [])
+        for number, (sequence, labels) in enumerate(zip(store.sequences, store.labels)):
+            assert labels is not None
+            mine = starts[0 if bool(known_bodies(labels).any()) else 1]
+            mine += [
+                (number, start) for start in range(-before, len(sequence) + after - frames + 1)
+            ]
+        self._starts, self._flat_starts = starts
+        if bool(self._flat_starts) != (keypoint_share > 0) or keypoint_share >= 1:
+            raise ValueError(
+                f"clips of features: got a share of {keypoint_share:g} for {len(starts[1])} clips "
+                "with keypoints alone; expected one above 0 and below 1 where there are some"
+            )
         if not self._starts:
             longest = max(len(sequence) for sequence in store.sequences)
             raise ValueError(
@@ -224,10 +236,15 @@ class FeatureBatches(Batches[FeatureClip]):
         drawn = []
         for row in rows:
             rng = np.random.default_rng([self.seed, 11, number * self.batch + row])
-            which, start = self._starts[int(rng.integers(len(self._starts)))]
+            flat = self._share > 0 and rng.random() < self._share
+            starts = self._flat_starts if flat else self._starts
+            which, start = starts[int(rng.integers(len(starts)))]
             when = torch.arange(start, start + self.frames)
             when = when.clamp(0, len(self.store.sequences[which]) - 1)
             clip = self.store.clip(which, int(rng.integers(self.store.copies)), when)
+            if self._share and clip.labels is not None:
+                labels = replace(clip.labels, has_body=known_bodies(clip.labels))
+                clip = replace(clip, labels=labels)
             if self.links is not None:
                 first = self._firsts[int(rng.integers(len(self._firsts)))]
                 link = self._link(self.links, which, first, int(when[first]))

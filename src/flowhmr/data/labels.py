@@ -35,7 +35,7 @@ def labels_in_crop(
     keypoints_px = torch.where(mirrored[..., None, None], keypoints_px[..., swap, :], keypoints_px)
     confidence = torch.where(mirrored[..., None], confidence[..., swap], confidence)
     params = BodyParams(rotmats, labels.params.betas, labels.params.body_id)
-    return Labels(params, joints_m, keypoints_px, confidence, surface)
+    return Labels(params, joints_m, keypoints_px, confidence, surface, labels.has_body)
 
 
 def _about_view_axis(angle_rad: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:

@@ -87,12 +87,19 @@ class DiscriminatorTerms:
 
 
 def discriminator_terms(
-    true_scores: Float[Tensor, "b"], made_scores: Float[Tensor, "b"]
+    true_scores: Float[Tensor, "b"],
+    made_scores: Float[Tensor, "b"],
+    true_weights: Float[Tensor, "b"] | None = None,
 ) -> DiscriminatorTerms:
     """What the discriminator learns by (Eq. 14).
 
     Args:
         true_scores: of true motions.
         made_scores: of a network's, with no gradient to it.
+        true_weights: what each of the true ones counts, 0 where the motion is not known; ones by
+            default.
     """
-    return DiscriminatorTerms((true_scores - 1).square() + made_scores.square())
+    true = (true_scores - 1).square()
+    return DiscriminatorTerms(
+        (true if true_weights is None else true_weights * true) + made_scores.square()
+    )

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowhmr.body import SMPL_24
 from flowhmr.cameras import WeakCamera, pixel_centres_px, project_weak
 from flowhmr.geometry import masked_mean, weighted_mean
-from flowhmr.records import Estimate, Labels
+from flowhmr.records import Estimate, Labels, known_bodies
 
 HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
 
@@ -144,7 +144,7 @@ def supervised_terms(
     labels: Labels,
     size_px: int,
 ) -> SupervisedTerms:
-    """All terms for a batch of labelled crops.
+    """All terms for a batch of labelled crops; those that ask for a body are 0 where there is none.
 
     Args:
         estimate: the network's bodies and cameras.
@@ -154,12 +154,15 @@ def supervised_terms(
         size_px: of the crop.
     """
     points_px = project_weak(joints_m, estimate.camera, size_px)[..., :2]
+    known = known_bodies(labels)
     target_px, confidence = labels.keypoints_px, labels.keypoint_confidence
     return SupervisedTerms(
         keypoints=keypoint_loss(points_px, target_px, confidence, size_px),
-        joints=joint_loss(joints_m, labels.joints_m),
-        pose=(estimate.params.rotmats - labels.params.rotmats).square().mean((-3, -2, -1)),
-        shape=(estimate.params.betas - labels.params.betas).square().mean(-1),
+        joints=_where_known(known, joint_loss(joints_m, labels.joints_m)),
+        pose=_where_known(
+            known, (estimate.params.rotmats - labels.params.rotmats).square().mean((-3, -2, -1))
+        ),
+        shape=_where_known(known, (estimate.params.betas - labels.params.betas).square().mean(-1)),
         camera=camera_loss(estimate.camera),
         heatmaps=None
         if maps.heatmap_logits is None
@@ -168,3 +171,7 @@ def supervised_terms(
         if maps.surface is None or labels.surface is None
         else surface_loss(maps.surface, labels.surface),
     )
+
+
+def _where_known(known: Bool[Tensor, "b"], values: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    return torch.where(known, values, torch.zeros_like(values))

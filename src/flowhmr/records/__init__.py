@@ -1,6 +1,14 @@
 """What data gives (`Clip`) and what networks give (`Estimate`): the joint between the two."""
 
-from flowhmr.records.clip import Before, Clip, Labels, Sequence, TestClip, join_labels
+from flowhmr.records.clip import (
+    Before,
+    Clip,
+    Labels,
+    Sequence,
+    TestClip,
+    join_labels,
+    known_bodies,
+)
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.features import FeatureClip, FeatureLink
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
@@ -30,4 +38,5 @@ __all__ = [
     "gaps_in",
     "join_estimates",
     "join_labels",
+    "known_bodies",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from flowhmr.body import BodyParams
@@ -29,11 +29,17 @@ class Labels:
     """Coarse map of what part of the body is seen where, if that is known: the rest-pose point
     (x, y, z), each axis scaled to 0..255 over the body's extent, and 255 where there is a body.
     Covers the same square as the image or crop."""
+    has_body: Bool[Tensor, "*b"] | None = None
+    """Frames of which pose, shape and 3D joints are known; None: all. Of the others, whose numbers
+    mean nothing, there are 2D joints alone."""
 
 
 def join_labels(parts: list[Labels]) -> Labels:
     """Labels one after the other along their leading axis; surface maps are left out."""
     params = [part.params for part in parts]
+    has_body = None
+    if any(part.has_body is not None for part in parts):
+        has_body = torch.cat([known_bodies(part) for part in parts])
     return Labels(
         BodyParams(
             torch.cat([p.rotmats for p in params]),
@@ -43,7 +49,16 @@ def join_labels(parts: list[Labels]) -> Labels:
         torch.cat([part.joints_m for part in parts]),
         torch.cat([part.keypoints_px for part in parts]),
         torch.cat([part.keypoint_confidence for part in parts]),
+        has_body=has_body,
     )
+
+
+def known_bodies(labels: Labels) -> Bool[Tensor, "*b"]:
+    """`Labels.has_body`, written out."""
+    if labels.has_body is not None:
+        return labels.has_body
+    betas = labels.params.betas
+    return torch.ones(betas.shape[:-1], dtype=torch.bool, device=betas.device)
 
 
 @dataclass(frozen=True, eq=False)

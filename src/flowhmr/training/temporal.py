@@ -187,7 +187,15 @@ def pretrain_temporal(
     if loop.raster.raster_flow:
         links = temporal_links(config, sequences, cache, on_progress, device)
     clips = FeatureBatches(
-        store, frames, beyond, loop.batch, loop.seed, loop.steps, links, config.raster_px
+        store,
+        frames,
+        beyond,
+        loop.batch,
+        loop.seed,
+        loop.steps,
+        links,
+        config.raster_px,
+        loop.keypoint_share,
     )
     run = Run(folder, loop, config, type(config.network).__name__.removesuffix("Config"))
     both.temporal = train_temporal(loop, both.temporal, body, clips, run, device)
@@ -324,7 +332,7 @@ def train_temporal(
         objectives = temporal_objectives(output, clip, body, config, alone)
         if discriminator is not None:
             with whole_batch():  # for its dropout
-                objectives += adversarial_objectives(output, clip, discriminator, config.realism)
+                objectives += adversarial_objectives(output, clip, discriminator, config)
         total = torch.stack([objective.total for objective in objectives]).sum()
         state.update(total)
         facts = {k: v for objective in objectives for k, v in objective.logged.items()}

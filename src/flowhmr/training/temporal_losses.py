@@ -1,6 +1,6 @@
 """The losses of networks over the static features of a video."""
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ from flowhmr.networks import (
     TemporalOutput,
     windows_around,
 )
-from flowhmr.records import FeatureClip, Labels
+from flowhmr.records import FeatureClip, Labels, known_bodies
 from flowhmr.training.config import LoopConfig
 
 
@@ -64,6 +64,26 @@ class TemporalLoopConfig(LoopConfig):
     """Of the raster flow loss, on one pair of neighbouring frames of each clip."""
     raster_loss: RasterFlowConfig = field(default_factory=RasterFlowConfig)
     """How bodies are compared with flow."""
+    keypoint_share: float = 0.0
+    """Share of clips with 2D keypoints alone, where video has such. What asks for bodies weighs as
+    much more in the others."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keypoint_share < 1:
+            raise ValueError(
+                f"keypoint_share: got {self.keypoint_share}; expected 0 or more, and less than 1"
+            )
+
+    @property
+    def rarer(self) -> float:
+        """How much more what asks for bodies weighs."""
+        return 1 / (1 - self.keypoint_share)
+
+    @property
+    def scaled(self) -> SupervisedWeights:
+        """The weights of the losses, for batches of which `keypoint_share` has no bodies."""
+        w, more = self.weights, self.rarer
+        return replace(w, joints=w.joints * more, pose=w.pose * more, shape=w.shape * more)
 
 
 def temporal_objectives(
@@ -86,7 +106,7 @@ def temporal_objectives(
         ValueError: clips without labels, or a weight on consecutive frames for a network that
             does not say such.
     """
-    objectives = [weigh(temporal_terms(output, clip, body), config.weights)]
+    objectives = [weigh(temporal_terms(output, clip, body), config.scaled)]
     if alone is not None and any(astuple(config.anchor)):
         with torch.no_grad():
             held = alone(averaged(clip.features, config.anchor_reach)[:, list(output.frames)])
@@ -96,6 +116,8 @@ def temporal_objectives(
         labels = _consecutive_labels(output, clip)
         joints_m = body.joints(output.estimate.params)
         terms = acceleration_terms(joints_m, labels.joints_m)
+        share = _known_motion(labels) * config.rarer
+        terms = replace(terms, acceleration=terms.acceleration * share)
         objectives.append(weigh(terms, config.acceleration))
     if config.raster.raster_flow:
         raster = raster_terms(output, clip, body, config.raster_loss)
@@ -140,7 +162,7 @@ def adversarial_objectives(
     output: TemporalOutput,
     clip: FeatureClip,
     discriminator: MotionDiscriminator,
-    weights: RealismWeights,
+    config: TemporalLoopConfig,
 ) -> list[Objective]:
     """The network's objective and the discriminator's; neither has a gradient to the other.
 
@@ -148,19 +170,21 @@ def adversarial_objectives(
         output: of the network.
         clip: what it was asked; its labels are the true motion.
         discriminator: on the same device.
-        weights: of the network's.
+        config: weights.
 
     Raises:
         ValueError: as `temporal_objectives`.
     """
-    true = _consecutive_labels(output, clip).params.rotmats
+    labels = _consecutive_labels(output, clip)
+    true = labels.params.rotmats
     made = output.estimate.params.rotmats
     # What a score depends on is settled when it is computed.
     discriminator.requires_grad_(False)
     fooled = realism_terms(discriminator(made))
     discriminator.requires_grad_(True)
-    learnt = discriminator_terms(discriminator(true), discriminator(made.detach()))
-    return [weigh(fooled, weights), weigh(learnt, DiscriminatorWeights())]
+    share = _known_motion(labels) * config.rarer
+    learnt = discriminator_terms(discriminator(true), discriminator(made.detach()), share)
+    return [weigh(fooled, config.realism), weigh(learnt, DiscriminatorWeights())]
 
 
 def _consecutive_labels(output: TemporalOutput, clip: FeatureClip) -> Labels:
@@ -169,6 +193,12 @@ def _consecutive_labels(output: TemporalOutput, clip: FeatureClip) -> Labels:
     if clip.labels is None:
         raise ValueError("got clips without labels; expected some to learn from")
     return map_tensors(clip.labels, lambda t: t[:, begin : begin + len(output.frames)])
+
+
+def _known_motion(labels: Labels) -> Float[Tensor, "b"]:
+    """1 for clips of which all bodies are known, else 0."""
+    known = known_bodies(labels)
+    return known.all(1).to(labels.joints_m.dtype)
 
 
 def _begin(output: TemporalOutput) -> int:

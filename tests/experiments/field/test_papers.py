@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from field_files import eft, human36m, json_bytes, mat_bytes, penn, threedpw, threedpw_bytes, truth
-from flowhmr.body import load_smpl
+from flowhmr.body import COCO_17, SMPL_24, load_smpl
 from flowhmr.data import (
     FieldError,
     MotionSetConfig,
@@ -47,7 +47,7 @@ from flowhmr.networks import (
 from flowhmr.synth import mean_rotmats
 from flowhmr.training import RealStills, pretrain
 from licensed_files import write_pictures
-from more_field_files import surreal
+from more_field_files import posetrack, surreal
 
 SIZE_PX = (541, 961)
 """Half of what the cameras' centres say: people are in it in part."""
@@ -118,6 +118,14 @@ def write_penn(root):
     write_pictures(root / "penn" / "frames", names, SIZE_PX)
 
 
+def write_posetrack(root):
+    folder = root / "posetrack" / "annotations" / "train"
+    folder.mkdir(parents=True)
+    content = posetrack([truth(FRAMES, seed=19)])
+    (folder / "000001_bonn_train.json").write_bytes(json_bytes(content))
+    write_pictures(root / "posetrack", [i["file_name"] for i in content["images"]], SIZE_PX)
+
+
 def write_surreal(root):
     """A clip whose body fills a box."""
     folder = root / "surreal" / "train" / "run0"
@@ -156,6 +164,7 @@ def root(tmp_path_factory, smpl_folder):
     write_coco(root)
     write_human36m(root)
     write_penn(root)
+    write_posetrack(root)
     write_surreal(root)
     write_kinetics(root)
     (root / "networks").mkdir()
@@ -311,6 +320,18 @@ class TestFieldVideos:
         )
         assert len(video) == FRAMES
         assert video.detected_px is not None
+
+    def test_sets_of_keypoints_alone(self, root, bench):
+        """Labels of limbs, of frames with six keypoints at least; no body."""
+        videos = bench.videos(("penn", "posetrack"), bench.body, bodies=False)
+        assert len(videos) == 2
+        for video in videos:
+            assert not video.labels.has_body.any()
+            assert bool(((video.detected_px[..., 2] > 0).sum(-1) >= 6).all())
+            knee = video.labels.keypoints_px[:, SMPL_24.index("left_knee")]
+            seen = video.detected_px[:, COCO_17.index("left_knee")]
+            torch.testing.assert_close(knee, seen[:, :2])
+            assert float(video.labels.keypoint_confidence[:, SMPL_24.index("pelvis")].sum()) == 0
 
     def test_a_picture_may_be_a_frame_of_a_video(self, tmp_path):
         grey = [np.full((32, 48, 3), value, np.uint8) for value in (40, 120, 200)]

@@ -54,10 +54,21 @@ def field_labels(frames: FieldFrames, body: BodyModel) -> Labels:
     return Labels(params, joints_m, keypoints_px, confidence)
 
 
+def keypoint_labels(frames: FieldFrames, body: BodyModel) -> Labels:
+    """Labels ``[n]`` of the rows' 2D keypoints alone, pixels of the images; no row has a body."""
+    params = body.rest_params(len(frames))
+    joints_m = body.joints(params)
+    nobody = torch.zeros(len(frames), dtype=torch.bool)
+    return Labels(params, joints_m, *_seen(frames, joints_m, annotated=True), has_body=nobody)
+
+
 def _seen(
-    frames: FieldFrames, joints_m: Float[Tensor, "n 24 3"]
+    frames: FieldFrames, joints_m: Float[Tensor, "n 24 3"], annotated: bool = False
 ) -> tuple[Float[Tensor, "n 24 2"], Float[Tensor, "n 24"]]:
+    """Where the joints are seen: by the set's camera, else (or if so asked) as annotated."""
     ones = torch.ones(joints_m.shape[:-1])
+    if annotated:
+        return _annotated(frames, ones)
     if frames.intrinsics_px is not None and frames.pelvis_m is not None:
         placed = joints_m - joints_m[:, :1] + frames.pelvis_m[:, None]
         seen = placed @ frames.intrinsics_px.mT
@@ -67,6 +78,13 @@ def _seen(
         size_px = frames.crop.size_px
         seen = project_weak(joints_m, frames.weak_camera, size_px)[..., :2]
         return frames.crop.to_image(seen), ones
+    return _annotated(frames, ones)
+
+
+def _annotated(
+    frames: FieldFrames, ones: Float[Tensor, "n 24"]
+) -> tuple[Float[Tensor, "n 24 2"], Float[Tensor, "n 24"]]:
+    """The joints `SHARED`; the others have confidence 0."""
     points, confidence = torch.zeros(*ones.shape, 2), torch.zeros_like(ones)
     if frames.keypoints_px is not None and frames.keypoint_set is not None:
         places = list(SMPL_24.indices_of(SHARED))

@@ -1,8 +1,9 @@
 """People of a data set as video: pictures are read when they are looked at."""
 
 import hashlib
+from collections.abc import Callable
 from collections.abc import Sequence as Several
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import overload
 
@@ -14,11 +15,13 @@ from torch import Tensor
 from flowhmr.body import BodyModel
 from flowhmr.data.field.check import field_batches
 from flowhmr.data.field.frames import FieldError, FieldFrames, FieldSet
-from flowhmr.data.field.labels import coco_of, field_labels, usable
+from flowhmr.data.field.labels import coco_of, field_labels, keypoint_labels, usable
 from flowhmr.data.field.pictures import picture_path, read_picture
 from flowhmr.geometry import pick
-from flowhmr.records import Sequence, join_labels
+from flowhmr.records import Labels, Sequence, join_labels
 
+ENOUGH = 6
+"""Visible keypoints from which a frame without a body is used (HPOF, section 4)."""
 KEPT = 4
 """Pictures of a video that stay in memory: a pair's, and the next one's."""
 
@@ -87,6 +90,7 @@ def field_videos(
     body: BodyModel | None = None,
     step: int = 1,
     least: int = 2,
+    bodies: bool = True,
 ) -> list[Sequence]:
     """One video a person, split where frames miss or are not trusted.
 
@@ -98,13 +102,16 @@ def field_videos(
             labels are asked for, only boxes.
         step: every so many frames.
         least: shorter ones are left out.
+        bodies: False: labels are 2D keypoints alone, and frames those with at least `ENOUGH`.
 
     Raises:
         FieldError: no video, or rows that do not say who is seen.
     """
     parts: dict[str, list[tuple[FieldFrames, np.ndarray]]] = {}
     for frames in field_batches(found):
-        good = usable(frames) if body is not None else _seen(frames)
+        good = usable(frames) if body is not None and bodies else _seen(frames)
+        if not bodies:
+            good &= (coco_of(frames)[..., 2] > 0).sum(-1) >= ENOUGH
         good &= frames.frame_indices % step == 0
         names = np.array(frames.people)
         for person in dict.fromkeys(frames.people):
@@ -116,7 +123,10 @@ def field_videos(
             f"{found.path}: got rows that do not say who is seen; expected people in videos; "
             "stills are labels, not video"
         )
-    runs = [_videos(who, each, images, fps, body, step) for who, each in parts.items()]
+    labels_of = None
+    if body is not None:
+        labels_of = partial(field_labels if bodies else keypoint_labels, body=body)
+    runs = [_videos(who, each, images, fps, labels_of, step) for who, each in parts.items()]
     videos = [video for several in runs for video in several if len(video) >= least]
     if not videos:
         raise FieldError(
@@ -165,7 +175,7 @@ def _videos(
     parts: list[tuple[FieldFrames, np.ndarray]],
     images: Path,
     fps: float,
-    body: BodyModel | None,
+    labels_of: Callable[[FieldFrames], Labels] | None,
     step: int,
 ) -> list[Sequence]:
     numbers = torch.cat([frames.frame_indices[rows] for frames, rows in parts])
@@ -173,8 +183,8 @@ def _videos(
     detected_px = torch.cat([coco_of(frames)[rows] for frames, rows in parts])
     names = [frames.images[row] for frames, rows in parts for row in rows]
     labels = None
-    if body is not None:
-        every = [field_labels(frames, body) for frames, _ in parts]
+    if labels_of is not None:
+        every = [labels_of(frames) for frames, _ in parts]
         labels = [pick(each, torch.from_numpy(rows)) for each, (_, rows) in zip(every, parts)]
         labels = join_labels(labels)
     order = torch.argsort(numbers, stable=True)

@@ -96,6 +96,7 @@ PLACES: Mapping[str, Place] = {
     "h36m-train": Place("h36m", "h36m/train", "h36m/images", fps=50.0, step=2),
     "h36m-test": Place("h36m", "h36m/test", "h36m/images", fps=50.0),
     "penn": Place("penn", "penn/labels", "penn/frames"),
+    "posetrack": Place("posetrack", "posetrack/annotations/train", "posetrack"),
     "surreal": Place("surreal", "surreal/train", "surreal/train"),
     "kinetics": Place("video", "kinetics/train", "kinetics/train"),
     "mpii3d-test": Place("mpii3d", "mpii3d/test", "mpii3d/test"),
@@ -171,14 +172,17 @@ class Bench:
             raise ValueError(f"data set: got {name!r}; expected one of {', '.join(self.places)}")
         return self.places[name]
 
-    def videos(self, names: tuple[str, ...], body: BodyModel | None) -> list[Sequence]:
-        """Video of some data sets; with a body, of its labels too."""
+    def videos(
+        self, names: tuple[str, ...], body: BodyModel | None, bodies: bool = True
+    ) -> list[Sequence]:
+        """Video of some data sets; with a body, of its labels too (`field_videos`)."""
         videos: list[Sequence] = []
         for name in names:
             place = self.place(name)
             images = self.root / place.images
             found = place.open(self.root)
-            videos += field_videos(found, images, place.fps / place.step, body, place.step)
+            fps, step = place.fps / place.step, place.step
+            videos += field_videos(found, images, fps, body, step, bodies=bodies)
         return videos
 
     def with_keypoints(self, name: str, videos: list[Sequence]) -> list[Sequence]:
@@ -343,6 +347,8 @@ class TrainOver:
     """The paper's numbers."""
     paper: str
     """Which."""
+    keypoints: tuple[str, ...] = ()
+    """Data sets of video with 2D keypoints alone, drawn by the loop's ``keypoint_share``."""
     after: tuple[str, ...] = ()
     """Nothing but `SPIN`."""
     note: str = ""
@@ -351,13 +357,14 @@ class TrainOver:
     @property
     def needs(self) -> tuple[str, ...]:
         """The video."""
-        return self.video
+        return (*self.video, *self.keypoints)
 
     def train(self, bench: Bench, folder: Path) -> Path:
         """Train."""
         body = bench.body
         config = replace(self.config, start=str(bench.root / SPIN))
         video = bench.videos(self.video, body)
+        video += bench.videos(self.keypoints, body, bodies=False)
         return pretrain_temporal(config, folder, bench.cache, bench.device, bench.told, video, body)
 
     def estimator(self, bench: Bench, network: Path, images: Path) -> FieldEstimator:
