@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzzed"))
     arguments = parser.parse_args()
 
-    from damage import damage, problem_of, put, small_files
+    from damage import body_files, damage, problem_of, put, small_files
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES,) * 2)
@@ -42,7 +42,7 @@ def main() -> int:
     tried, refused, faults = Counter(), Counter(), Counter()
     end = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as scratch:
-        smalls = small_files(Path(scratch) / "made")
+        smalls = small_files(Path(scratch) / "made") | body_files(Path(scratch) / "bodies")
         kinds = arguments.kinds or list(smalls)
         number = 0
         while time.monotonic() < end:

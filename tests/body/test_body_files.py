@@ -164,6 +164,7 @@ def with_number(array, number):
         (changed("shapedirs", lambda a: np.zeros((6890, 3, 507))), r"got shape \(6890, 3, 507\)"),
         (changed("shapedirs", lambda a: a[..., :5]), "got 5 betas; expected at least 10"),
         (changed("shapedirs", lambda a: with_number(a, np.inf)), "not finite"),
+        (changed("shapedirs", lambda a: with_number(a, 1e300)), "1 numbers that are .* too large"),
         (changed("posedirs", lambda a: a[..., :-9]), r"posedirs: got shape \(6890, 3, 198\)"),
         (changed("posedirs", lambda a: a.transpose(2, 0, 1)), r"got shape \(207, 6890, 3\)"),
         (changed("J_regressor", lambda a: a.T), r"J_regressor: got shape \(6890, 24\)"),
@@ -300,6 +301,8 @@ def test_regressors_in_another_order_are_refused(tmp_path, smpl_body):
     [
         (lambda p: np.save(p, np.zeros((9, 6890))), r"\(9, 6890\); expected \(17, 6890\)"),
         (lambda p: np.save(p, np.full((17, 6890), np.nan)), "not finite"),
+        (lambda p: np.save(p, np.full((17, 6890), 1e300)), "too large"),
+        (lambda p: np.save(p, np.full((17, 6890), "a")), "got <U1; expected numbers"),
         (lambda p: p.write_bytes(b"<html>"), "got no npy array"),
         (lambda p: np.save(p, np.array([None])), "got no npy array"),
     ],

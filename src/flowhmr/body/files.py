@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from flowhmr.body.errors import BodyFileError
 from flowhmr.body.joints import H36M_17, SMPL_24, SPIN_EXTRA_9, SPIN_H36M_17, JointSet
@@ -91,8 +91,12 @@ def load_regressor(path: str | Path, joints: JointSet, body: BodyModel) -> Regre
             f"{path}: got shape {matrix.shape}; expected {(len(rows), VERTICES)}, that is "
             f"{REGRESSOR_FILES[joints.name]}"
         )
-    if not np.isfinite(matrix).all():
-        raise BodyFileError(f"{path}: got numbers that are not finite; get the file again")
+    if matrix.dtype.kind not in "fiu":
+        raise BodyFileError(f"{path}: got {matrix.dtype}; expected numbers; get the file again")
+    if not _holds(matrix).all():
+        raise BodyFileError(
+            f"{path}: got numbers that are not finite, or too large; get the file again"
+        )
     ordered = torch.from_numpy(matrix).to(body.v_template)[list(rows.indices_of(joints.names))]
     _check_sides(path, ordered @ body.v_template, joints)
     return Regressor(joints, ordered, body.body_id)
@@ -184,10 +188,13 @@ class _SmplFile:
         dense = value.toarray() if hasattr(value, "toarray") else value
         if dense.dtype.kind not in "fiu":
             raise self._refuse(name, f"{dense.dtype}", "numbers", "store it as an array of numbers")
-        if not np.isfinite(dense).all():
-            count = int((~np.isfinite(dense)).sum())
+        if not _holds(dense).all():
+            count = int((~_holds(dense)).sum())
             raise self._refuse(
-                name, f"{count} numbers that are not finite", "none", "get the file again"
+                name,
+                f"{count} numbers that are not finite, or too large",
+                "none",
+                "get the file again",
             )
         return dense
 
@@ -269,6 +276,15 @@ class _SmplFile:
         inside = symmetry.min() >= 0 and symmetry.max() < VERTICES
         back = inside and np.array_equal(symmetry[symmetry], np.arange(VERTICES))
         return symmetry if back else None
+
+
+LARGEST = 1e12
+"""Of all numbers in a body's file: none is a thousandth of it, and float32 holds its square."""
+
+
+def _holds(values: np.ndarray) -> Bool[np.ndarray, "..."]:
+    """Which numbers are such as a body has."""
+    return np.abs(values) < LARGEST
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

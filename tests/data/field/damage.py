@@ -32,6 +32,7 @@ from flowhmr.data import (
 )
 from flowhmr.files import DataFileError
 from flowhmr.synth import BvhError
+from licensed_files import write_smpl_folder
 from more_field_files import (
     bedlam,
     human36m_cdf,
@@ -43,6 +44,8 @@ from more_field_files import (
     tf_example,
     tf_record_bytes,
 )
+from python2_pickles import python2_pickle
+from smpl_files import published, smpl_arrays
 
 OURS = (DataFileError, BodyFileError, BoxError, BvhError, VideoError, FileNotFoundError)
 """What may be raised. A file whose name alone is wrong is not there."""
@@ -159,6 +162,31 @@ def small_files(folder):
     }
 
 
+HEAD = 2**16
+"""Of files of many megabytes most damage is done here, where there is more than numbers."""
+
+
+def body_files(folder):
+    """Of the kinds whose smallest file is a body, tens of megabytes: not in `small_files`.
+
+    Args:
+        folder: scratch, not there yet.
+    """
+    arrays = smpl_arrays()
+    write_smpl_folder(folder)
+    content = published(arrays)
+    # What has structure first.
+    order = sorted(content, key=lambda key: np.size(getattr(content[key], "x", content[key])))
+    names = ("J_regressor_h36m.npy", "SMPL_NEUTRAL.npz")
+    return {
+        "smpl": Small({"a.pkl": python2_pickle({key: content[key] for key in order})}, "a.pkl"),
+        "regressor": Small(
+            {name: (folder / name).read_bytes() for name in names},
+            *names,
+        ),
+    }
+
+
 def put(small, folder, damaged=None):
     """Write the files, some of them damaged; returns what is opened and what is beside it."""
     for name, content in (small.files | (damaged or {})).items():
@@ -199,7 +227,8 @@ def damage(name, content, rng):
         return tf_record_bytes([_bytes(content[12 : 12 + length], rng)])
     if name.endswith((".json", ".csv", ".bvh")) and rng.random() < 0.6:
         return _words(content, rng)
-    return _bytes(content, rng)
+    head = HEAD if len(content) > 2**20 and rng.random() < 0.7 else len(content)
+    return _bytes(content[:head], rng) + content[head:]
 
 
 def _words(content, rng):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from damage import damage, problem_of, put, small_files
+from damage import body_files, damage, problem_of, put, small_files
 
 from field_files import (
     eft,
@@ -274,7 +274,7 @@ def smalls(tmp_path_factory):
 
 
 def test_every_kind_is_tried(smalls):
-    """But for bodies, which are large (tests/body)."""
+    """Bodies, which are large, in a slow test."""
     assert smalls.keys() | {"smpl", "regressor"} == KINDS.keys() | OTHER_KINDS.keys()
 
 
@@ -315,6 +315,20 @@ def test_damaged_files_are_read_or_refused(smalls, tmp_path, kind):
         name = list(small.files)[rng.integers(len(small.files))]
         damaged = {name: damage(name, small.files[name], rng)}
         path, beside = put(small, tmp_path / str(number), damaged)
+        refused += problem_of(kind, path, beside) is not None
+    assert refused > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["smpl", "regressor"])
+def test_damaged_bodies_are_read_or_refused(tmp_path, kind):
+    small, rng, refused = body_files(tmp_path / "bodies")[kind], np.random.default_rng(2), 0
+    path, beside = put(small, tmp_path / "whole")
+    assert problem_of(kind, path, beside) is None
+    for _ in range(10):
+        name = list(small.files)[rng.integers(len(small.files))]
+        damaged = {name: damage(name, small.files[name], rng)}
+        path, beside = put(small, tmp_path / "damaged", damaged)
         refused += problem_of(kind, path, beside) is not None
     assert refused > 1
 

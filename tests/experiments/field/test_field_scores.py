@@ -1,6 +1,7 @@
 """Protocols on data sets of the field's layouts: true meshes, networks, other tools' files."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from flowhmr.capture import ResultFileError
 from flowhmr.data import FieldError, open_field
 from flowhmr.evaluation import protocol
 from flowhmr.experiments import NetworkEstimator, ResultFiles, SmplBodies, score_field
+from flowhmr.experiments.field.scores import true_bodies
 from flowhmr.networks import BackboneConfig, Hmr, HmrConfig, MeanParams
 from flowhmr.synth import mean_rotmats
 from joblib_files import joblib_bytes
@@ -269,3 +271,9 @@ def test_stills_are_no_videos(tmp_path):
     path.write_bytes(npz_bytes(spin_arrays(truth(3))))
     with pytest.raises(FieldError, match="rows that do not say who is seen"):
         score_field(protocol("h36m-p1"), open_field("spin", path), Told(open_body()))
+
+
+def test_smplx_betas_are_not_posed_on_smpl(found, smpl):
+    person = replace(found.read(np.arange(4)), model="smplx")
+    with pytest.raises(FieldError, match="got betas of smplx; expected SMPL's"):
+        true_bodies(protocol("3dpw-vibe"), person, torch.arange(2), SmplBodies(smpl))

@@ -219,6 +219,11 @@ def true_bodies(
         if len(names) != 1 or not names <= {"male", "female"}:
             raise FieldError(f"{person.people[0]}: got genders {names}; expected male or female")
         gender = names.pop()  # pyright: ignore[reportAssignmentType]
+    if person.model != "smpl":
+        raise FieldError(
+            f"{person.people[0]}: got betas of {person.model}; expected SMPL's, whose shapes are "
+            "others; fit SMPL to these bodies first"
+        )
     body = bodies(gender)
     return posed(body, body.params(person.rotmats[rows], person.betas[rows, : body.num_betas]))
 
