@@ -20,10 +20,10 @@ from flowhmr.synth.scenes import compress, sample_background
 from flowhmr.synth.sensor import Sensor
 from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_shards
 from flowhmr.synth.shots import ShotConfig
+from flowhmr.synth.slic import choose_occluder, superpixels
 from flowhmr.synth.stage import SynthConfig, set_stage
 from flowhmr.synth.stills import Still, StillConfig, render_stills
 from flowhmr.synth.store import ClipStore, rest_map, write_whole
-from flowhmr.synth.superpixels import choose_occluder, superpixels
 from flowhmr.synth.synthmotion import (
     LABELLED,
     LABELLED_SHARES,

@@ -20,8 +20,8 @@ from flowhmr.synth.outfits import face_regions
 from flowhmr.synth.renderer import vertex_normals
 from flowhmr.synth.shading import SHADOW_PX, SUPERSAMPLE, shade_frame
 from flowhmr.synth.shots import Shot
+from flowhmr.synth.slic import choose_occluder, superpixels
 from flowhmr.synth.stage import Stage, random_stream
-from flowhmr.synth.superpixels import choose_occluder, superpixels
 from flowhmr.synth.things import merge_body, trace
 
 NOISE_CELLS = 32

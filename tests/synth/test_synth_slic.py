@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from flowhmr.synth import superpixels as module
-from flowhmr.synth.superpixels import MAP_PX, choose_occluder, occluder_mask, superpixels
+from flowhmr.synth import slic as module
+from flowhmr.synth.slic import MAP_PX, choose_occluder, occluder_mask, superpixels
 
 SIZE = 4 * MAP_PX
 T = 17
