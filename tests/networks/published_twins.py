@@ -96,9 +96,9 @@ class Exchange(nn.Module):
 
 
 class HrnetW32(nn.Module):
-    """PARE's backbone; ``strided``: its "conv", else its "interp"."""
+    """PARE's backbone; ``strided``: its "conv", else its "interp"; ``upward``: its parts'."""
 
-    def __init__(self, strided):
+    def __init__(self, strided, upward=False):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64)
@@ -116,7 +116,14 @@ class HrnetW32(nn.Module):
                 kept = [nn.Identity() for _ in range(stage)]
                 setattr(self, f"transition{stage}", nn.ModuleList([*kept, new]))
         self.final_layer = nn.Conv2d(32, 24, 1)
-        self.strided = strided
+        self.strided, self.upward = strided, upward
+        if upward:
+            for stage, width in ((2, 64), (3, 128), (4, 256)):
+                steps = []
+                for _ in range(stage - 1):
+                    steps.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True))
+                    steps.extend(conv(width, width, 3))
+                setattr(self, f"upsample_stage_{stage}", nn.Sequential(*steps))
         if strided:
             for stage, width in ((1, 32), (2, 64), (3, 128)):
                 steps = [layer for _ in range(4 - stage) for layer in conv(width, width, 3, 2)]
@@ -128,6 +135,9 @@ class HrnetW32(nn.Module):
         maps = run(self.stage2, [self.transition1[0](x), self.transition1[1](x)])
         maps = run(self.stage3, [maps[0], maps[1], self.transition2[2](maps[-1])])
         maps = run(self.stage4, [*maps, self.transition3[3](maps[-1])])
+        if self.upward:
+            larger = [getattr(self, f"upsample_stage_{n + 1}")(maps[n]) for n in range(1, 4)]
+            return torch.cat([maps[0], *larger], 1)
         if self.strided:
             smaller = [getattr(self, f"downsample_stage_{n + 1}")(maps[n]) for n in range(3)]
         else:
@@ -153,6 +163,63 @@ class PareHmr(nn.Module):
 
     def forward(self, images):
         return self.head.bodies(self.backbone(images).mean((2, 3)))
+
+
+class LocallyConnected(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, 24, 1, 1))
+
+
+class PareHead(nn.Module):
+    """Part attention in its published configuration: what it is asked for is in its names."""
+
+    def __init__(self, filters):
+        super().__init__()
+        for branch in ("keypoint", "smpl"):
+            layers = [*conv(480, filters, 3), *conv(filters, filters, 3)]
+            setattr(self, f"{branch}_deconv_layers", nn.Sequential(*layers))
+        self.keypoint_final_layer = nn.Conv2d(filters, 25, 1)
+        self.smpl_final_layer = nn.Conv2d(filters, 64, 1)
+        self.shape_mlp, self.cam_mlp = nn.Linear(24 * 64, 10), nn.Linear(24 * 64, 3)
+        self.pose_mlp = LocallyConnected(filters, 6)
+        self.register_buffer("temperature", torch.tensor(1.0))
+        for name, size in (("pose", 144), ("shape", 10), ("cam", 3)):
+            self.register_buffer(f"init_{name}", torch.randn(1, size))
+
+    def attention(self, features):
+        """Where each part is: weights over the places; the background is no part."""
+        maps = self.keypoint_final_layer(self.keypoint_deconv_layers(features))
+        return [maps[:, 1 + part].flatten(1).softmax(-1) for part in range(24)]
+
+    def bodies(self, features):
+        """Rotations, betas and (s, tx, ty), one part after the other."""
+        attention = self.attention(features)
+        seen = self.smpl_deconv_layers(features)
+        thinned = self.smpl_final_layer(seen).flatten(2)
+        seen = seen.flatten(2)
+        six, found = [], []
+        for part, weights in enumerate(attention):
+            at_part = torch.stack([(weights * channel).sum(-1) for channel in seen.unbind(1)], -1)
+            six.append(at_part @ self.pose_mlp.weight[0, :, :, part, 0, 0].T)
+            found.append(torch.stack([(weights * c).sum(-1) for c in thinned.unbind(1)], -1))
+        # Channel by channel, and in each part by part.
+        found = torch.stack(found, -1).flatten(1)
+        return rotations(torch.cat(six, -1)), self.shape_mlp(found), self.cam_mlp(found)
+
+
+class Pare(nn.Module):
+    """PARE's own network."""
+
+    def __init__(self, filters=128):
+        super().__init__()
+        self.backbone, self.head = HrnetW32(False, upward=True), PareHead(filters)
+        with torch.no_grad():
+            # Maps that mean something: the parts are not everywhere.
+            self.head.keypoint_final_layer.weight.mul_(20)
+
+    def forward(self, images):
+        return self.head.bodies(self.backbone(images))
 
 
 class VibeEncoder(nn.Module):

@@ -1,4 +1,4 @@
-"""Published checkpoints (SPIN, EFT, PARE's HMR, VIBE, TCMR) as networks of ours."""
+"""Published checkpoints (SPIN, EFT, PARE and its HMR, VIBE, TCMR) as networks of ours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ class Arguments:
     """Flags of ``flowhmr import``."""
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
-    """The published file. Nothing in it runs."""
+    """The published file, whose layout is seen from its names: SPIN or EFT, PARE with its part
+    attention (pare_checkpoint.ckpt), PARE's HMR, VIBE, TCMR. Nothing in it runs."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The network to write (.safetensors)."""
     smpl: Path

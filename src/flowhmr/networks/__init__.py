@@ -11,6 +11,7 @@ from flowhmr.networks.hpof import Hpof, HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_discriminator import MotionDiscriminator, MotionDiscriminatorConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig, MotionOutput
+from flowhmr.networks.parts import PartsConfig
 from flowhmr.networks.published import from_published, layout_of, read_checkpoint
 from flowhmr.networks.smoothnet import SmoothNet, SmoothNetConfig
 from flowhmr.networks.tcmr import Tcmr, TcmrConfig
@@ -74,6 +75,7 @@ __all__ = [
     "Network",
     "NetworkFileError",
     "OverBodies",
+    "PartsConfig",
     "SmoothNet",
     "SmoothNetConfig",
     "Tcmr",

@@ -26,11 +26,13 @@ class BackboneConfig:
     a file of such weights (.safetensors)."""
     size_px: int = 224
     """Width and height of the crops."""
-    pooling: Literal["average", "branches", "sampled", "strided", "grid"] = "average"
+    pooling: Literal["average", "branches", "sampled", "strided", "joined", "grid"] = "average"
     """``average``: mean of the last map (HMR, SPIN). ``branches``: the means of all maps from
     stride 4 on, concatenated (HRNet-W32: 32+64+128+256 = 480). ``sampled`` and ``strided``: the
     same as PARE's code has it, which first samples each map at the last one's size (``interp``), or
-    brings it there by convolutions (``conv``). ``grid``: the last map, thinned by a 1x1 convolution
+    brings it there by convolutions (``conv``). ``joined``: the coarser maps are enlarged by
+    convolutions and laid beside the first, as PARE's own network has it; the vector is the mean,
+    and the joined map is the one for heatmaps. ``grid``: the last map, thinned by a 1x1 convolution
     and kept cell by cell, so that the vector knows where things are; for small networks on small
     crops."""
     grid_channels: int = 64
@@ -38,13 +40,14 @@ class BackboneConfig:
 
 
 class Backbone(nn.Module):
-    """Crops -> one feature vector, and the map of stride 16 for heatmaps.
+    """Crops -> one feature vector, and the map for heatmaps: of stride 16, or the joined one.
 
     Args:
         config: see `BackboneConfig`.
 
     Raises:
-        ValueError: timm does not know the model, or it offers no feature maps.
+        ValueError: timm does not know the model, or it offers no feature maps; or crops whose maps
+            cannot be joined.
     """
 
     mean: Tensor
@@ -71,6 +74,18 @@ class Backbone(nn.Module):
             cells = -(-config.size_px // strides[-1])
             self.thin = nn.Conv2d(channels[-1], config.grid_channels, 1)
             self.out_features = config.grid_channels * cells * cells
+        elif config.pooling == "joined":
+            if config.size_px % strides[-1]:
+                raise ValueError(
+                    f"backbone, joined maps: got crops of {config.size_px} px; expected a multiple "
+                    f"of {strides[-1]}, so that enlarged maps are as large as the first; change "
+                    "size_px"
+                )
+            first, *coarser = self.branches
+            steps = [(channels[i], strides[i] // strides[first]) for i in coarser]
+            self.grow = nn.ModuleList(_grow(*each) for each in steps)
+            self.out_features = sum(channels[i] for i in self.branches)
+            self.map_channels, self.map_stride = self.out_features, strides[first]
         elif config.pooling in ("branches", "sampled", "strided"):
             self.out_features = sum(channels[i] for i in self.branches)
             if config.pooling == "strided":
@@ -101,6 +116,11 @@ class Backbone(nn.Module):
             maps = [_layer_norm(m) for m in maps]
         if self.config.pooling == "grid":
             feature = self.thin(maps[-1]).flatten(1)
+        elif self.config.pooling == "joined":
+            first, *coarser = self.branches
+            grown = [grow(maps[i]) for grow, i in zip(self.grow, coarser, strict=True)]
+            joined = torch.cat([maps[first], *grown], 1)
+            return joined.mean((-2, -1)), joined
         elif self.config.pooling in ("branches", "sampled", "strided"):
             branches = [self._brought(n, maps[i], maps[-1]) for n, i in enumerate(self.branches)]
             feature = torch.cat([branch.mean((-2, -1)) for branch in branches], -1)
@@ -149,6 +169,20 @@ def _shrink(channels: int, factor: int) -> nn.Sequential:
     while factor > 1:
         layers += [
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
+        factor //= 2
+    return nn.Sequential(*layers)
+
+
+def _grow(channels: int, factor: int) -> nn.Sequential:
+    """PARE's: doubled and convolved until the map is so many times larger."""
+    layers: list[nn.Module] = []
+    while factor > 1:
+        layers += [
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
         ]

@@ -119,7 +119,7 @@ class ContextHmr(nn.Module):
         super().__init__()
         self.config = config
         self.hmr = hmr
-        self.context = ContextNet(config, hmr.backbone.out_features, hmr.num_betas)
+        self.context = ContextNet(config, hmr.modulated, hmr.num_betas)
 
     @property
     def body_id(self) -> str:

@@ -42,7 +42,7 @@ class ContextFeatures(TemporalNetwork):
     def __init__(self, config: ContextFeaturesConfig, hmr: Hmr):
         super().__init__()
         self.config, self.frames, self.beyond = config, config.frames, (0, 0)
-        self.modulated = hmr.backbone.out_features
+        self.modulated = hmr.modulated
         self.context = ContextNet(ContextConfig(config.length), self.modulated, hmr.num_betas)
         self.head = BodyHead(hmr)
 

@@ -1,7 +1,8 @@
 """HMR: one image -> SMPL pose, shape and weak-perspective camera (Kanazawa et al. 2018).
 
 The iterative regressor of HMR in the form of SPIN (Kolotouros et al. 2019): three rounds of
-residual updates from mean parameters, 6D rotations.
+residual updates from mean parameters, 6D rotations. Or PARE's part attention in its place, see
+`flowhmr.networks.parts`.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from flowhmr.body import BodyParams
 from flowhmr.cameras import WeakCamera
 from flowhmr.geometry import rot6d_from_rotmat, rotmat_from_rot6d
 from flowhmr.networks.backbone import Backbone, BackboneConfig
+from flowhmr.networks.parts import PartAttention, PartReadout, PartsConfig
 from flowhmr.records import Estimate
 
 INITIAL_CAMERA = (0.9, 0.0, 0.0)
@@ -46,6 +48,16 @@ class HmrConfig:
     shift: Shift = "crop"
     """What the camera's (tx, ty) are: shares of the crop's half-width, ``u = s X + tx``; or metres,
     ``u = s (X + tx)``, as SPIN and its heirs have them."""
+    parts: PartsConfig = field(default_factory=PartsConfig)
+    """PARE's part attention in the place of HMR's regressor, if it has layers: over the backbone's
+    map for heatmaps, and without ``hidden``, ``rounds``, ``dropout``, ``activation``."""
+
+    def __post_init__(self) -> None:
+        if self.maps and self.parts.layers:
+            raise ValueError(
+                "HMR: got dense maps and part attention; expected one of them at most; set maps to "
+                "False or parts.layers to 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +100,7 @@ class Encoding:
     """What `Hmr.encode` gives and `Hmr.decode` takes."""
 
     feature: Float[Tensor, "b f"]
-    """The backbone's vector: what a `Film` modulates."""
+    """The backbone's vector, or what is seen at the parts: what a `Film` modulates."""
     read: Float[Tensor, "b m"] | None
     """What the regressor is told of the maps, if the network has them; not modulated."""
     heatmap_logits: Float[Tensor, "b 24 h w"] | None
@@ -115,9 +127,17 @@ class Hmr(nn.Module):
         self.num_betas = len(mean.betas)
         self.register_buffer("start", start_of(mean))
         self.map_head = MapHead(self.backbone) if config.maps else None
+        self.parts = None
+        if config.parts.layers:
+            self.parts = PartAttention(config.parts, self.backbone.map_channels)
         extra = 3 * JOINTS + 4 * SURFACE_CELLS**2 if config.maps else 0
-        self.feature_size = self.backbone.out_features + extra
-        self.regressor = Regressor(self.feature_size, len(self.start), config)
+        self.modulated = (self.parts or self.backbone).out_features
+        """Length of what a `Film` modulates."""
+        self.feature_size = self.modulated + extra
+        if self.parts is None:
+            self.regressor = Regressor(self.feature_size, len(self.start), config)
+        else:
+            self.regressor = PartReadout(config.parts, self.num_betas)
 
     @property
     def size_px(self) -> int:
@@ -136,6 +156,8 @@ class Hmr(nn.Module):
     def encode(self, frames: UInt8[Tensor, "b 3 s s"] | Float[Tensor, "b 3 s s"]) -> Encoding:
         """The part of `forward` that costs: done once, it serves several calls of `decode`."""
         feature, fine_map = self.backbone(frames)
+        if self.parts is not None:
+            feature = self.parts(fine_map)
         if self.map_head is None:
             return Encoding(feature, None, None, None)
         logits, surface = self.map_head(fine_map).split([JOINTS, 4], 1)
@@ -152,7 +174,10 @@ class Hmr(nn.Module):
             feature = film.gamma * feature + film.beta
         if encoding.read is not None:
             feature = torch.cat([feature, encoding.read], -1)
-        state = regress(self.regressor, feature, self.start, self.config.rounds)
+        if isinstance(self.regressor, PartReadout):
+            state = self.start + self.regressor(feature)
+        else:
+            state = regress(self.regressor, feature, self.start, self.config.rounds)
         bodies = bodies_of(state, self.body_id, self.config.shift)
         return HmrOutput(bodies, encoding.heatmap_logits, encoding.surface)
 

@@ -48,6 +48,11 @@ class MotionHmrConfig:
                 "Motion HMR: got a network that looks at nothing; expected at least one of rgb, "
                 "flow and keypoints"
             )
+        if self.hmr.parts.layers:
+            raise ValueError(
+                "Motion HMR: got an HMR with part attention; expected one without, whose regressor "
+                "it has twice; set hmr.parts.layers to 0"
+            )
         if self.hmr.maps:
             raise ValueError(
                 "Motion HMR: got an HMR with dense maps; expected one without; set hmr.maps to "

@@ -7,10 +7,14 @@ layout  modules                                                    ours
 ======= ========================================================== ==============================
 spin    ``conv1 ... layer4``, ``fc1 fc2 decpose decshape deccam``, ResNet-50 `Hmr`
         ``init_pose init_shape init_cam``
-pare    ``backbone.*``, ``head.fc1 ...``; the backbone a           `Hmr` with that backbone
-        ResNet-50 or an HRNet-W32 that samples its four branches
-        at 7x7 (``interp``) or has strided convolutions for that
-        (``conv``: ``downsample_stage_1`` ...)
+pare    ``backbone.*`` with ``upsample_stage_2`` ..., ``head`` with `Hmr` with part attention
+        ``keypoint_deconv_layers``, ``smpl_deconv_layers``,
+        ``keypoint_final_layer``, ``smpl_final_layer``,
+        ``pose_mlp``, ``shape_mlp``, ``cam_mlp``
+pare-   ``backbone.*``, ``head.fc1 ...``: PARE's HMR; the backbone `Hmr` with that backbone
+hmr     a ResNet-50 or an HRNet-W32 that samples its four
+        branches at 7x7 (``interp``) or has strided convolutions
+        for that (``conv``: ``downsample_stage_1`` ...)
 vibe    ``encoder.gru``, ``encoder.linear``, ``regressor.fc1 ...`` `Vibe`, on the features of a
                                                                    ``spin``
 tcmr    ``encoder.gru_cur gru_bef gru_aft``, ``linear_*``,         `Tcmr`, likewise
@@ -33,18 +37,19 @@ from flowhmr.files import DataFileError, plain_data
 from flowhmr.geometry import Rot6dLayout
 from flowhmr.networks.backbone import BackboneConfig
 from flowhmr.networks.hmr import JOINTS, Hmr, HmrConfig, MeanParams
+from flowhmr.networks.parts import PartsConfig
 from flowhmr.networks.tcmr import TcmrConfig
 from flowhmr.networks.temporal import TemporalHmr
 from flowhmr.networks.vibe import VibeConfig
 from flowhmr.networks.weights import NetworkFileError
 
-Layout = Literal["spin", "pare", "vibe", "tcmr"]
+Layout = Literal["spin", "pare", "pare-hmr", "vibe", "tcmr"]
 Weights = Mapping[str, Tensor]
 
 WRAPPERS = ("gen_state_dict", "state_dict", "model")
 """What published files keep the weights under."""
 PREFIXES = ("model.", "module.")
-"""What trainers put before every name."""
+"""What trainers put before every name of the network; PARE's has other things beside it."""
 UNUSED = ("smpl.", "final_layer.", "num_batches_tracked")
 """Parts of names of what is stored and not used: SMPL itself, HRNet's keypoint maps."""
 _REGRESSOR = {
@@ -54,6 +59,17 @@ _REGRESSOR = {
     "decshape": "regressor.shape",
     "deccam": "regressor.camera",
 }
+_PARE = {
+    "keypoint_deconv_layers": "parts.where",
+    "keypoint_final_layer": "parts.maps",
+    "smpl_deconv_layers": "parts.what",
+    "smpl_final_layer": "parts.thin",
+    "pose_mlp": "regressor.pose",
+    "shape_mlp": "regressor.shape",
+    "cam_mlp": "regressor.camera",
+}
+_PARE_UNREAD = ("init_pose", "init_shape", "init_cam", "temperature", "num_batches_tracked")
+"""Of PARE's head: what it keeps and, as published, does not use."""
 _TCMR = {
     "gru_cur": "all",
     "gru_bef": "past",
@@ -92,8 +108,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     # Copies: what is read from a file lies in its bytes.
     weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in weights):
-            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        weights = _split(weights, prefix) or weights
     return weights
 
 
@@ -112,13 +127,17 @@ def layout_of(weights: Weights) -> Layout:
         return "tcmr"
     if "encoder.gru.weight_ih_l0" in names:
         return "vibe"
-    if "head.fc1.weight" in names and any(n.startswith("backbone.") for n in names):
-        return "pare"
+    if any(n.startswith("backbone.") for n in names):
+        if any(n.startswith("head.keypoint_deconv_layers.") for n in names):
+            return "pare"
+        if "head.fc1.weight" in names:
+            return "pare-hmr"
     if {"fc1.weight", "conv1.weight"} <= names:
         return "spin"
     first = ", ".join(sorted(names)[:6])
     raise NetworkFileError(
-        f"got weights named {first}...; expected those of SPIN or EFT, of PARE's HMR, VIBE or TCMR"
+        f"got weights named {first}...; expected those of SPIN or EFT, of PARE or its HMR, of VIBE "
+        "or TCMR; give the file as it was published"
     )
 
 
@@ -141,12 +160,19 @@ def from_published(
         NetworkFileError: weights of another layout or shape, or without their SPIN.
     """
     layout = layout_of(weights)
-    if layout in ("spin", "pare"):
+    if layout == "pare":
+        return _pare(weights, body_id, rot6d)
+    if layout in ("spin", "pare-hmr"):
         return _hmr(weights, body_id, rot6d)
     if features is None:
         raise NetworkFileError(
             f"got {layout}'s weights alone; expected those of the SPIN that gives its features too "
             "(spin_model_checkpoint.pth.tar): they are not in its file"
+        )
+    if layout_of(features) not in ("spin", "pare-hmr"):
+        raise NetworkFileError(
+            f"got {layout_of(features)}'s weights for the features; expected those of the SPIN "
+            "that gives them (spin_model_checkpoint.pth.tar); give --features that file"
         )
     own = {n: v for n, v in weights.items() if n.startswith(("encoder.", "regressor."))}
     hmr = _hmr(features, body_id, rot6d)
@@ -161,30 +187,78 @@ def from_published(
 def _hmr(weights: Weights, body_id: str, rot6d: Rot6dLayout) -> Hmr:
     backbone = {n: v for n, v in weights.items() if n.split(".")[0] not in {*_REGRESSOR, "head"}}
     head: Weights = {n: v for n, v in weights.items() if n not in backbone}
-    if layout_of(weights) == "pare":
+    if layout_of(weights) == "pare-hmr":
         backbone, head = _split(weights, "backbone."), _split(weights, "head.")
     backbone = {n: v for n, v in backbone.items() if not n.startswith("init_")}
     head = {**head, **{n: v for n, v in weights.items() if n.startswith("init_")}}
-    config = HmrConfig(_backbone_config(backbone), shift="metres")
-    mean = MeanParams(torch.eye(3).expand(JOINTS, 3, 3), torch.zeros(10), body_id)
-    network = Hmr(config, mean)
+    network = _untrained(HmrConfig(_backbone_config(backbone), shift="metres"), body_id)
     mapped = {f"backbone.{_in_backbone(n)}": v for n, v in _used(backbone).items()}
     _load(network, mapped | _regressor(head, rot6d), layout_of(weights))
     return network.eval()
 
 
+def _untrained(config: HmrConfig, body_id: str) -> Hmr:
+    return Hmr(config, MeanParams(torch.eye(3).expand(JOINTS, 3, 3), torch.zeros(10), body_id))
+
+
+def _pare(weights: Weights, body_id: str, rot6d: Rot6dLayout) -> Hmr:
+    """PARE's own network, as published: HRNet-W32 (``conv``), part maps, a layer each to read."""
+    backbone, head = _split(weights, "backbone."), _split(weights, "head.")
+    config = _backbone_config(backbone)
+    known = {n: v for n, v in head.items() if n.split(".")[0] in _PARE}
+    others = sorted(n for n in head.keys() - known.keys() if n.split(".")[-1] not in _PARE_UNREAD)
+    if others:
+        raise _other_pare(f"it has {', '.join(others[:4])} ({len(others)} in all)")
+    if config.pooling != "joined":
+        raise _other_pare("its backbone has no upsample_stage_2")
+    needed = "keypoint_deconv_layers.0.weight", "smpl_final_layer.weight", "pose_mlp.weight"
+    missing = [n for n in needed if n not in known]
+    if missing:
+        raise _other_pare(f"it has no {', '.join(missing)}")
+    first, thinned, pose = (known[n] for n in needed)
+    if pose.shape != (1, 6, len(first), JOINTS, 1, 1):
+        raise _other_pare(f"pose_mlp.weight {tuple(pose.shape)} after {len(first)} filters")
+    layers = sum(f"keypoint_deconv_layers.{3 * n}.weight" in known for n in range(16))
+    parts = PartsConfig(layers, filters=len(first), thinned=len(thinned))
+    network = _untrained(HmrConfig(config, shift="metres", parts=parts), body_id)
+    mapped = {f"backbone.{_in_backbone(n)}": v for n, v in _used(backbone).items()}
+    for name, value in known.items():
+        if name.split(".")[-1] not in _PARE_UNREAD:
+            theirs, _, rest = name.partition(".")
+            mapped[f"{_PARE[theirs]}.{rest}"] = value
+    # They have numbers, features, parts; and begin nowhere.
+    numbers = pose[0, :, :, :, 0, 0][_six(rot6d)]
+    mapped |= {"regressor.pose.weight": numbers.permute(2, 0, 1), "start": network.start.zero_()}
+    _load(network, mapped, "pare")
+    return network.eval()
+
+
+def _other_pare(found: str) -> NetworkFileError:
+    return NetworkFileError(
+        f"got PARE's weights in another configuration: {found}; expected the published one "
+        "(hrnet_w32-conv, part segmentation, softmax attention, one layer each for pose, shape and "
+        "camera); give pare_checkpoint.ckpt or pare_w_3dpw_checkpoint.ckpt"
+    )
+
+
 def _backbone_config(weights: Weights) -> BackboneConfig:
     if "stage4.0.fuse_layers.0.1.0.weight" not in weights:
         return BackboneConfig("resnet50", size_px=224)
-    strided = "downsample_stage_1.0.weight" in weights
-    return BackboneConfig("hrnet_w32", size_px=224, pooling="strided" if strided else "sampled")
+    pooling = "sampled"
+    if "downsample_stage_1.0.weight" in weights:
+        pooling = "strided"
+    if "upsample_stage_2.1.weight" in weights:
+        pooling = "joined"
+    return BackboneConfig("hrnet_w32", size_px=224, pooling=pooling)
 
 
 def _in_backbone(name: str) -> str:
     for number in (1, 2, 3):
-        stage = f"downsample_stage_{number}."
-        if name.startswith(stage):
-            return f"shrink.{number - 1}.{name.removeprefix(stage)}"
+        for stage, ours in (
+            (f"downsample_stage_{number}.", "shrink"), (f"upsample_stage_{number + 1}.", "grow")
+        ):  # fmt: skip
+            if name.startswith(stage):
+                return f"{ours}.{number - 1}.{name.removeprefix(stage)}"
     return f"net.{name}"
 
 
@@ -220,6 +294,11 @@ def _regressor(weights: Weights, rot6d: Rot6dLayout) -> dict[str, Tensor]:
 
 def _spin_order(rot6d: Rot6dLayout) -> Tensor:
     """Where in a checkpoint's 144 numbers each of SPIN's stands."""
+    return (6 * torch.arange(JOINTS)[:, None] + _six(rot6d)).flatten()
+
+
+def _six(rot6d: Rot6dLayout) -> Tensor:
+    """Where in a checkpoint's six numbers each of SPIN's stands."""
     if rot6d == "rows":
         raise NetworkFileError(
             "6D layout: got 'rows' (PyTorch3D's); expected 'spin' or 'columns': the first two rows "
@@ -229,7 +308,7 @@ def _spin_order(rot6d: Rot6dLayout) -> Tensor:
     if rot6d == "columns":
         # Two columns of three, one after the other; SPIN's are interleaved.
         one = one.view(2, 3).T.flatten()
-    return (6 * torch.arange(JOINTS)[:, None] + one).flatten()
+    return one
 
 
 def _vibe(weights: Weights) -> tuple[VibeConfig, dict[str, Tensor]]:

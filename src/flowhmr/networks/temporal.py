@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from flowhmr.networks.hmr import Hmr, Shift, bodies_of, regress
+from flowhmr.networks.hmr import Hmr, Regressor, Shift, bodies_of, regress
 from flowhmr.records import Estimate
 
 
@@ -34,6 +34,9 @@ class BodyHead(nn.Module):
 
     Args:
         hmr: gives its regressor as it is now, to be trained further; it is copied.
+
+    Raises:
+        ValueError: a network with part attention in the place of that regressor.
     """
 
     start: Tensor
@@ -41,6 +44,12 @@ class BodyHead(nn.Module):
 
     def __init__(self, hmr: Hmr):
         super().__init__()
+        if not isinstance(hmr.regressor, Regressor):
+            raise ValueError(
+                "network over features: got those of a network with part attention (PARE); "
+                "expected those of an HMR, whose regressor it goes on from; start from a SPIN, "
+                "from PARE's HMR or from the shipped network, or refine this one as it is"
+            )
         self.body_id, self.rounds, self.shift = hmr.body_id, hmr.config.rounds, hmr.config.shift
         self.regressor = copy.deepcopy(hmr.regressor)
         self.register_buffer("start", hmr.start.clone())

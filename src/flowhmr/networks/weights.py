@@ -18,6 +18,7 @@ from flowhmr.networks.hmr import Hmr, HmrConfig, MeanParams
 from flowhmr.networks.hpof import HpofConfig
 from flowhmr.networks.lift import Lift, LiftConfig
 from flowhmr.networks.motion_hmr import MotionHmr, MotionHmrConfig
+from flowhmr.networks.parts import PartsConfig
 from flowhmr.networks.smoothnet import SmoothNetConfig
 from flowhmr.networks.tcmr import TcmrConfig
 from flowhmr.networks.temporal import FramewiseConfig, TemporalHmr
@@ -280,4 +281,7 @@ def _load(path: Path) -> Network:
 
 
 def _hmr_config(stored: dict[str, Any]) -> HmrConfig:
-    return HmrConfig(**{**stored, "backbone": BackboneConfig(**stored["backbone"])})
+    # Files from before there was part attention do not speak of it.
+    parts = PartsConfig(**stored.get("parts", {}))
+    backbone = BackboneConfig(**stored["backbone"])
+    return HmrConfig(**{**stored, "backbone": backbone, "parts": parts})

@@ -30,6 +30,7 @@ from flowhmr.geometry import map_tensors, to_device
 from flowhmr.losses import AccelerationWeights, AnchorWeights, RasterFlowWeights, RealismWeights
 from flowhmr.networks import (
     BASELINE,
+    BodyHead,
     ContextFeaturesConfig,
     FramewiseConfig,
     Hmr,
@@ -207,8 +208,12 @@ def first_network(config: TemporalTrainingConfig) -> Hmr:
 
     Raises:
         NetworkFileError: not one of our files, or another kind of network.
+        ValueError: a network with part attention.
     """
-    return load_hmr(Path(config.start) if config.start else BASELINE)
+    network = load_hmr(Path(config.start) if config.start else BASELINE)
+    # What cannot go on from its regressor says so before hours of features.
+    BodyHead(network)
+    return network
 
 
 def stored_features(
