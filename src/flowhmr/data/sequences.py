@@ -70,6 +70,11 @@ class PairConfig:
             )
 
     @property
+    def by_flow(self) -> bool:
+        """Whether the flow decides which frames are compared, or how."""
+        return bool(self.hop or (self.reach and self.gap > 1))
+
+    @property
     def span(self) -> int:
         """Frames from the first to the last of a window, at most."""
         return self.gap * (self.frames - 1)
@@ -361,7 +366,7 @@ class FrameSource:
     """
 
     def __init__(self, config: PairConfig):
-        if config.hop or (config.reach and config.gap > 1):
+        if config.by_flow:
             raise ValueError(
                 f"pairs: got a hop of {config.hop} and a reach of {config.reach:g} for flow that "
                 "is not known yet; expected 0 for both, or a gap of 1"

@@ -211,11 +211,10 @@ def flow_on(device: torch.device | None, pairs: PairConfig, flow: str) -> RaftFl
 
     None as well where pairs are cut by the flow between them.
     """
-    estimator = flow_estimator(flow, device)
-    by_flow = pairs.hop or (pairs.reach and pairs.gap > 1)
-    if device is None or device.type == "cpu" or by_flow or not isinstance(estimator, RaftFlow):
+    if device is None or device.type == "cpu" or pairs.by_flow:
         return None
-    return estimator
+    estimator = flow_estimator(flow, device)
+    return estimator if isinstance(estimator, RaftFlow) else None
 
 
 def flow_source(
