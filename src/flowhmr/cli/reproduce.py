@@ -32,7 +32,7 @@ class Arguments:
     keypoints: str = "keypoint-rcnn"
     """Whose 2D keypoints the video of of4hmr-2d-* and of4hmr-2d-of-* has: keypoint-rcnn (a detector
     like the paper's looks at the pictures, on --device; keypoint-rcnn:FILE with its weights), files
-    (below --data, see --list) or set (the data set's own)."""
+    (beside the set below --data, such as h36m/keypoints: docs/papers.md) or set (its own)."""
     device: str = "auto"
     """cpu, cuda or auto."""
 
