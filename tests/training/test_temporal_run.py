@@ -190,7 +190,7 @@ def test_the_anchor_holds_to_the_single_frame_networks_bodies_averaged():
     _, jumping = temporal_objectives(alone, clip, body, config, head)
     assert jumping.logged["anchor_pose"] > 1e-6
     assert float(jumping.total.detach()) == pytest.approx(
-        480 * jumping.logged["anchor_pose"], rel=1e-4
+        480 * float(jumping.logged["anchor_pose"]), rel=1e-4
     )
     _, still = temporal_objectives(alone, clip, body, replace(config, anchor_reach=0), head)
     assert still.logged["anchor_pose"] < 1e-10

@@ -206,6 +206,22 @@ def test_the_clock_goes_on_over_restarts(tmp_path, pool, video):
     assert seconds == sorted(seconds)
 
 
+def test_a_table_begun_with_fewer_columns_goes_on(tmp_path, pool, video):
+    config = replace(BOTH, steps=4, checkpoint_every=1, optimiser=replace(BOTH.optimiser, decay=0))
+    run(replace(config, steps=2), tmp_path, pool, video)
+    table = tmp_path / "losses.csv"
+    head, *rows = table.read_text().splitlines()
+    place = head.split(",").index("gradient")
+    fewer = [r.split(",")[:place] + r.split(",")[place + 1 :] for r in (head, *rows)]
+    table.write_text("".join(",".join(r) + "\n" for r in fewer))
+    run(config, tmp_path, pool, video)
+    found = [r.split(",") for r in table.read_text().splitlines()]
+    assert found[:3] == fewer
+    assert [len(r) for r in found] == [len(fewer[0])] * 5
+    total = found[0].index("total")
+    assert all(float(r[total]) > 0 for r in found[1:])
+
+
 @pytest.mark.slow
 def test_damaged_checkpoint_says_what_to_do(tmp_path, pool, video):
     run(replace(BOTH, steps=2), tmp_path, pool, video)

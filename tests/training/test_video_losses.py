@@ -194,7 +194,7 @@ def test_texture_and_keypoints_have_weight_and_gradient(
         found = video_losses(moving, windows, body, weights, config).objectives
         assert set(found) == {"video", name}
         slopes = gradients(found[name].total, moving.estimate)
-        results.append((float(found[name].total.detach()), found[name].logged[term], slopes))
+        results.append((float(found[name].total.detach()), float(found[name].logged[term]), slopes))
     (total, logged, slopes), (total3, logged3, slopes3) = results
     assert total == pytest.approx(logged)
     assert logged > 0
@@ -236,7 +236,7 @@ def test_keypoints_are_those_of_each_frames_own_body(body, weights, windows, out
     clip = replace(windows, detected_px=detected_px.unflatten(0, (2, 5)))
     config = replace(VIDEO, keypoints=KeypointWeights(1.0))
     found = video_losses(output, clip, body, weights, config)
-    assert found.objectives["keypoints"].logged["keypoints2d"] == pytest.approx(0, abs=1e-9)
+    assert float(found.objectives["keypoints"].logged["keypoints2d"]) == pytest.approx(0, abs=1e-9)
     assert found.facts["keypoints_apart_px"] == pytest.approx(0, abs=1e-3)
 
     shift_px = torch.zeros(2, 5, 1, 3)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A term is NaN or infinite; the run must stop before it spoils the weights."""
+    """A loss or its gradient is NaN or infinite; the run must stop before it spoils the weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,9 @@ class Objective:
 
     total: Float[Tensor, ""]
     """What is minimised."""
-    logged: dict[str, float]
-    """Each term's mean over the batch before weighing, for the log; not for computing."""
+    logged: dict[str, Float[Tensor, ""]]
+    """Each term's mean over the batch before weighing, without gradient, for the log; on its
+    device, so that nothing waits for it."""
 
 
 def weigh(terms: Any, weights: Any) -> Objective:
@@ -33,7 +34,9 @@ def weigh(terms: Any, weights: Any) -> Objective:
         weights: a frozen config of floats. A field ``overall``, if it has one, multiplies the sum.
 
     Raises:
-        NonFiniteLoss: a term has a value that is not finite (names the term and the sample).
+        NonFiniteLoss: a term on the CPU has a value that is not finite (names the term and the
+            sample). To look at one on a GPU would be to wait for it: there the training loop
+            leaves the step out, and the log says so.
         ValueError: a weight asks for a term that this batch does not have.
     """
     parts, logged = [], {}
@@ -48,16 +51,21 @@ def weigh(terms: Any, weights: Any) -> Objective:
                     f"since its weight is {weight}; set the weight to 0"
                 )
             continue
-        bad = (~torch.isfinite(values)).nonzero()
-        if len(bad):
-            raise NonFiniteLoss(
-                f"term {field.name!r}: got {values[bad[0, 0]].item()} for sample "
-                f"{int(bad[0, 0])} of the batch; expected finite values; lower the learning rate "
-                "or look at that sample; the last checkpoint is intact"
-            )
+        if values.device.type == "cpu":
+            _check_finite(field.name, values)
         mean = values.mean()
-        logged[field.name] = float(mean.detach())
+        logged[field.name] = mean.detach()
         if weight:
             parts.append(weight * mean)
     total = torch.stack(parts).sum() if parts else torch.zeros(())
     return Objective(total * getattr(weights, "overall", 1.0), logged)
+
+
+def _check_finite(name: str, values: Float[Tensor, "b"]) -> None:
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        raise NonFiniteLoss(
+            f"term {name!r}: got {values[bad[0, 0]].item()} for sample {int(bad[0, 0])} of the "
+            "batch; expected finite values; lower the learning rate or look at that sample; the "
+            "last checkpoint is intact"
+        )

@@ -114,8 +114,7 @@ def train_lift(
         found = map_tensors(found, torch.Tensor.float)
         joints_m, target_m = body.joints(found.bodies.params), body.joints(clip.labels.params)
         objective = weigh(track_terms(found, clip, joints_m, target_m), config.weights)
-        state.update(objective.total)
-        run.log(step, {"total": float(objective.total.detach()), **objective.logged}, state)
+        run.log(step, state.update(objective.total) | objective.logged, state)
     return state.result()
 
 

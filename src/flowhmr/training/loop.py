@@ -65,7 +65,7 @@ def train(
     for step in run.progress(start, config.steps):
         state.begin_step(step)
         objectives: dict[str, Objective] = {}
-        facts: dict[str, float] = {}
+        facts: dict[str, Tensor] = {}
 
         if labelled is not None:
             clip = to_device(next(labelled), device)
@@ -98,10 +98,9 @@ def train(
         # Without any weight an objective is a zero on the CPU.
         parts = [scale.get(k, 1.0) * o.total.to(device) for k, o in objectives.items()]
         total = torch.stack(parts).sum()
-        state.update(total)
         for objective in objectives.values():
             facts |= objective.logged
-        run.log(step, {"total": float(total.detach()), **facts}, state)
+        run.log(step, state.update(total) | facts, state)
 
     return state.result()
 

@@ -308,8 +308,7 @@ def train_motion(
             logits = [state.network.adversary(f) for f in (found.feature, strange)]
             told_apart = weigh(adversary_terms(*logits), config.dann)
             total, facts = total + told_apart.total, facts | told_apart.logged
-        state.update(total)
-        run.log(step, {"total": float(total.detach()), **facts}, state)
+        run.log(step, state.update(total) | facts, state)
     return state.result().network
 
 

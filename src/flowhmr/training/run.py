@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,9 +22,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 import flowhmr
 from flowhmr.distributed import is_first, mean_of, meet, require_same, this_share
+from flowhmr.losses import NonFiniteLoss
 from flowhmr.networks import Network, save_network
 from flowhmr.training.config import LoopConfig
 from flowhmr.training.state import LoopState
@@ -49,7 +53,7 @@ class Run:
 
     def __init__(self, folder: Path, config: LoopConfig, command: Any, title: str = "training"):
         self.folder, self.config, self.title = folder, config, title
-        self._mean: dict[str, list[float]] = {}
+        self._values: dict[str, list[Float[Tensor, ""]]] = {}
         self._began = time.monotonic()
         if not is_first():
             return
@@ -94,23 +98,46 @@ class Run:
         if is_first():
             self.draw()
 
-    def log(self, step: int, values: dict[str, float], state: LoopState) -> None:
-        """Note a step's values; write a row and a checkpoint when they are due."""
+    def log(self, step: int, values: dict[str, Float[Tensor, ""]], state: LoopState) -> None:
+        """Note a step's values; write a row and a checkpoint when they are due.
+
+        The values stay on their device until then.
+
+        Raises:
+            NonFiniteLoss: a loss or a gradient was not, on a GPU, since the last row.
+        """
         for name, value in values.items():
-            self._mean.setdefault(name, []).append(value)
+            self._values.setdefault(name, []).append(value)
         done = step + 1
         if done % self.config.log_every == 0 or done == self.config.steps:
-            row = mean_of({k: sum(v) / len(v) for k, v in self._mean.items()})
-            self._mean = {}
+            row = mean_of(self._means())
             if is_first():
                 seconds = time.monotonic() - self._began
                 self._append({"step": float(done), "seconds": seconds, **row})
             self._bar.update(self._task, loss=f"loss {row['total']:.4g}")
         if done % self.config.checkpoint_every == 0 or done == self.config.steps:
-            # Rows up to here are complete: the means restart at the checkpoint.
-            self._mean = {}
+            self._means()
             if is_first():
                 self._save(state, done)
+
+    def _means(self) -> dict[str, float]:
+        """Of all values since the last row or checkpoint; forgets them. A checkpoint begins anew
+        so that a run that goes on from it writes the same rows."""
+        names, columns = list(self._values), self._values.values()
+        self._values = {}
+        if not names:
+            return {}
+        # One transfer from the device for all of them.
+        means = torch.stack([torch.stack(column).double().mean() for column in columns]).tolist()
+        row = dict(zip(names, means, strict=True))
+        bad = [name for name in ("total", "gradient") if not math.isfinite(row.get(name, 0.0))]
+        if bad:
+            raise NonFiniteLoss(
+                f"{' and '.join(bad)}: got {row[bad[0]]} over the last {self.config.log_every} "
+                "steps; expected finite losses and gradients; lower the learning rate or look at "
+                f"the data; no such step changed the weights, and {self.checkpoint} is intact"
+            )
+        return row
 
     def cost(self) -> dict[str, Any]:
         """What the run took, for the model card: steps, and seconds over all its starts."""
@@ -145,10 +172,12 @@ class Run:
 
     def _append(self, row: dict[str, float]) -> None:
         path = self.folder / "losses.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
+        with path.open("a+", newline="") as file:
+            file.seek(0)
+            # A version that logged less may have begun the table.
+            head = next(csv.reader(file), None)
+            writer = csv.DictWriter(file, head or list(row), restval="", extrasaction="ignore")
+            if not head:
                 writer.writeheader()
             writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
 

@@ -366,7 +366,7 @@ class _Sums:
             (objective.total * part).backward()
         for name, mean in objective.logged.items():
             name = name.replace("anchor", rename) if rename else name
-            self.means[name] = self.means.get(name, 0.0) + mean * part / whole
+            self.means[name] = self.means.get(name, 0.0) + float(mean) * part / whole
 
 
 def _without_nan(links: FlowLinks, config: FlowLossConfig) -> FlowLinks:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from flowhmr.distributed import average_gradients, broadcast, whole_batch
 from flowhmr.networks import ContextHmr, Hmr, HmrOutput
@@ -49,15 +51,24 @@ class LoopState(Generic[N]):
         for parameter in fixed(self.network):
             parameter.requires_grad_(False)
         self.average = self._frozen(network) if config.optimiser.average else None
+        self._averaged = self._tensors_of(self.average) if self.average is not None else []
         self.parameters = {k: p for k, p in self.network.named_parameters() if p.requires_grad}
+        # One kernel for all parameters: the others ask each of them how many steps it has made.
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
+            fused=True,
         )
 
     def _frozen(self, network: N) -> N:
         return copy.deepcopy(network).to(self.device).eval().requires_grad_(False)
+
+    def _tensors_of(self, average: N) -> list[tuple[Tensor, Tensor]]:
+        """Each tensor of the average beside the network's; both are only ever changed in place."""
+        return [
+            *zip(average.state_dict().values(), self.network.state_dict().values(), strict=True)
+        ]
 
     def begin_step(self, step: int) -> None:
         """Set the learning rate and the random state of a step."""
@@ -75,26 +86,37 @@ class LoopState(Generic[N]):
         with whole_batch(), precision:
             yield
 
-    def update(self, loss: Tensor) -> None:
-        """One step of the optimiser, and of the average; the gradient is that of all processes."""
+    def update(self, loss: Float[Tensor, ""]) -> dict[str, Float[Tensor, ""]]:
+        """One step of the optimiser, and of the average; the gradient is that of all processes.
+
+        Where it is not finite, the weights stay as they are. Nothing waits for the device.
+
+        Returns:
+            For the log: the loss, and the length of its gradient before it is clipped.
+        """
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(self.parameters.values())
-        if self.config.optimiser.clip_norm:
-            torch.nn.utils.clip_grad_norm_(
-                list(self.parameters.values()), self.config.optimiser.clip_norm
-            )
+        length = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.optimiser.clip_norm or math.inf
+        )
+        # As torch.amp.GradScaler tells a fused optimiser to leave a step out.
+        setattr(self.optimiser, "found_inf", (~torch.isfinite(length)).float())  # noqa: B010
         self.optimiser.step()
-        if self.average is not None:
-            decay = self.config.optimiser.average
-            with torch.no_grad():
-                for mean, now in zip(
-                    self.average.state_dict().values(), self.network.state_dict().values()
-                ):
-                    if mean.is_floating_point():
-                        mean.lerp_(now, 1 - decay)
-                    else:
-                        mean.copy_(now)
+        self._follow()
+        return {"total": loss.detach(), "gradient": length}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """The average goes a part of the way to where the network is."""
+        follow = get_ema_multi_avg_fn(self.config.optimiser.average)
+        moving = [pair for pair in self._averaged if pair[0].is_floating_point()]
+        if moving:
+            means, now = zip(*moving, strict=True)
+            follow([*means], [*now], 0)
+        for mean, now in self._averaged:
+            if not mean.is_floating_point():
+                mean.copy_(now)
 
     def result(self) -> N:
         """The network to use, in evaluation mode on the CPU."""
@@ -153,8 +175,11 @@ class LoopState(Generic[N]):
             prefix = f"optimiser/{name}/"
             entries = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             if entries:
+                # The fused kernel takes moments to lie in memory as their parameter does.
+                moments = {k: torch.empty_like(parameter, requires_grad=False) for k in entries}
+                moments["step"] = torch.empty_like(entries["step"], device=self.device)
                 self.optimiser.state[parameter] = {
-                    k: v if k == "step" else v.to(self.device) for k, v in entries.items()
+                    k: moments[k].copy_(v) for k, v in entries.items()
                 }
         return step
 

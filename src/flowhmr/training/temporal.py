@@ -339,9 +339,8 @@ def train_temporal(
             with whole_batch():  # for its dropout
                 objectives += adversarial_objectives(output, clip, discriminator, config)
         total = torch.stack([objective.total for objective in objectives]).sum()
-        state.update(total)
         facts = {k: v for objective in objectives for k, v in objective.logged.items()}
-        run.log(step, {"total": float(total.detach()), **facts}, state)
+        run.log(step, state.update(total) | facts, state)
     return _parts(state.result())[0]
 
 

@@ -31,8 +31,8 @@ class VideoLosses:
 
     objectives: dict[str, Objective]
     """Weighted terms, by name."""
-    facts: dict[str, float]
-    """Measures for the log."""
+    facts: dict[str, Float[Tensor, ""]]
+    """Measures for the log; no gradient."""
 
 
 AT_ONCE = 16
@@ -114,9 +114,9 @@ def video_losses(
     flow = _link_terms(seen, clip, body, vertex_weights, config)
     objectives = {"video": weigh(flow, config.flow)}
     facts = {
-        "flow_kept": float(flow.kept.float().mean()),
-        "disagreement_px": float(flow.disagreement_px.mean()),
-        "image_flow_px": float(flow.image_flow_px.mean()),
+        "flow_kept": flow.kept.float().mean(),
+        "disagreement_px": flow.disagreement_px.mean(),
+        "image_flow_px": flow.image_flow_px.mean(),
     }
     if config.texture.texture:
         flat_px = seen.verts_px.flatten(0, 1).detach()
@@ -139,7 +139,7 @@ def video_losses(
         detected_px = clip.detected_px.flatten(0, 1)
         found = keypoint_terms(points_px, detected_px, size_px, config.keypoint_loss)
         objectives["keypoints"] = weigh(found, config.keypoints)
-        facts["keypoints_apart_px"] = float(found.apart_px.mean())
+        facts["keypoints_apart_px"] = found.apart_px.mean()
     return VideoLosses(objectives, facts)
 
 
