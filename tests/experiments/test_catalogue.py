@@ -21,6 +21,7 @@ from flowhmr.experiments import (
     Task,
     TrainMotion,
     TrainTemporal,
+    budget,
     capture,
     hpof,
     in_order,
@@ -28,6 +29,7 @@ from flowhmr.experiments import (
     of4hmr,
     temporal,
 )
+from flowhmr.experiments.budget import TrainUnlabelled
 from flowhmr.experiments.capture import RefineTracks
 from flowhmr.experiments.lab import differences, plain
 from flowhmr.experiments.of4hmr import FLOW_QUALITY
@@ -48,6 +50,7 @@ KINDS = [
     StudyErrors,
     TrainMotion,
     TrainTemporal,
+    TrainUnlabelled,
     RefineTracks,
 ]
 STORED = Path(__file__).parents[2] / "experiments" / "runs"
@@ -79,7 +82,7 @@ def test_names_can_be_folders_and_are_not_those_of_tables():
 
 
 def test_papers_share_no_names():
-    papers = (of4hmr, motion, temporal, hpof, capture)
+    papers = (of4hmr, budget, motion, temporal, hpof, capture)
     assert len(RUNS) == sum(len(paper.RUNS) for paper in papers)
     assert list(TABLES) == [name for paper in papers for name in paper.TABLES]
     assert list(PAPERS) == [paper.name for paper in PAPERS.values()]
@@ -208,7 +211,9 @@ def start_of(task: Any) -> Pretrain:
 def test_runs_start_from_networks():
     for name, task in RUNS.items():
         for start in task.needs:
-            kinds = TrainTemporal if isinstance(task, FilterTemporal) else Pretrain | Refine
+            kinds = Pretrain | Refine
+            if isinstance(task, FilterTemporal):
+                kinds |= TrainTemporal
             assert isinstance(RUNS[start], kinds), f"{name} needs {start}"
 
 

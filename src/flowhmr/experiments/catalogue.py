@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flowhmr.experiments import capture, hpof, motion, of4hmr, temporal
+from flowhmr.experiments import budget, capture, hpof, motion, of4hmr, temporal
 from flowhmr.experiments.lab import Task
 from flowhmr.experiments.recipes import CROP_PX
 from flowhmr.experiments.tables import Table
@@ -26,7 +26,7 @@ OF4HMR = Paper(
     name="of4hmr",
     title="Optical flow as supervision (of4hmr)",
     about=f"Crops of {CROP_PX} px, each seed with a baseline of its own.",
-    tables=tuple(of4hmr.TABLES.values()),
+    tables=(*of4hmr.TABLES.values(), *budget.TABLES.values()),
 )
 MOTION_HMR = Paper(
     name="motion-hmr",
@@ -56,6 +56,7 @@ PAPERS: dict[str, Paper] = {p.name: p for p in (OF4HMR, MOTION_HMR, TCMR, HPOF, 
 TABLES: dict[str, Table] = {t.name: t for paper in PAPERS.values() for t in paper.tables}
 RUNS: dict[str, Task] = {
     **of4hmr.RUNS,
+    **budget.RUNS,
     **motion.RUNS,
     **temporal.RUNS,
     **hpof.RUNS,

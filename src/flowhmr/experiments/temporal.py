@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from flowhmr.data import FeatureConfig, motion_sequences
+from flowhmr.data import FeatureConfig, StoredFeatures, motion_sequences
 from flowhmr.evaluation import METRICS
 from flowhmr.experiments.lab import NETWORK, Lab, Results, Scores, Task
 from flowhmr.experiments.tables import Claim, Row, Table
@@ -18,12 +18,13 @@ from flowhmr.networks import (
     BASELINE,
     ContextFeaturesConfig,
     FramewiseConfig,
+    Hmr,
     SmoothNetConfig,
     TcmrConfig,
     TemporalHmr,
     VibeConfig,
     average_filter,
-    load_hmr,
+    load_estimator,
     load_temporal,
     one_euro_filter,
 )
@@ -65,26 +66,23 @@ class TrainTemporal:
         """Train and score."""
         config = replace(self.config, train=replace(self.config.train, seed=seed))
         if not (folder / NETWORK).exists():
-            self._prepare(lab)
+            prepare_temporal(config, lab)
             pretrain_temporal(config, folder, lab.cache, lab.device, lab.told)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        return _scores(lab, load_temporal(folder / NETWORK), self.scored)
+        return scores_over(lab, load_temporal(folder / NETWORK), self.scored)
 
-    def _prepare(self, lab: Lab) -> None:
-        """Clips, features, flow: of several runs at once one makes them, the others wait."""
-        with lab.alone("features"):
-            sequences = motion_sequences(self.config.video, lab.cache, lab.told("drawing clips"))
-            stored_features(
-                first_network(self.config),
-                self.config.features,
-                sequences,
-                lab.cache,
-                lab.device,
-                lab.told,
-            )
-        if self.config.train.raster.raster_flow:
-            with lab.alone("links"):
-                temporal_links(self.config, sequences, lab.cache, lab.told)
+
+def prepare_temporal(config: TemporalTrainingConfig, lab: Lab) -> StoredFeatures:
+    """Clips, features, flow: of several runs at once one makes them, the others wait."""
+    with lab.alone("features"):
+        sequences = motion_sequences(config.video, lab.cache, lab.told("drawing clips"))
+        store = stored_features(
+            first_network(config), config.features, sequences, lab.cache, lab.device, lab.told
+        )
+    if config.train.raster.raster_flow:
+        with lab.alone("links"):
+            temporal_links(config, sequences, lab.cache, lab.told)
+    return store
 
 
 @dataclass(frozen=True)
@@ -106,19 +104,25 @@ class FilterTemporal:
 
     def run(self, lab: Lab, folder: Path, seed: int) -> Results:
         """Score."""
-        both = TemporalHmr(load_hmr(BASELINE), FramewiseConfig())
-        if self.start:
-            both = load_temporal(lab.folder(self.start, seed) / NETWORK)
-        return _scores(lab, both, self.scored, FILTERS[self.by])
+        file = lab.folder(self.start, seed) / NETWORK if self.start else BASELINE
+        network = load_estimator(file)
+        if isinstance(network, Hmr):
+            network = TemporalHmr(network, FramewiseConfig())
+        if not isinstance(network, TemporalHmr):
+            raise ValueError(
+                f"{file}: got a network with temporal context; expected one of single frames or "
+                "over features; filter another run"
+            )
+        return scores_over(lab, network, self.scored, FILTERS[self.by])
 
 
-def _scores(
+def scores_over(
     lab: Lab,
     both: TemporalHmr,
     splits: tuple[SplitName, ...],
     after: Callable[[Estimate], Estimate] = lambda estimate: estimate,
 ) -> Results:
-    """Of a network, on the clips as they are."""
+    """Of a network, or of what a filter makes of its bodies, on the clips as they are."""
     lab.body.check_identity("network", both.body_id)
     results: Results = {}
     for split in splits:
