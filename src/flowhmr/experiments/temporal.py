@@ -181,7 +181,7 @@ RUNS: dict[str, Task] = {
     "context-features": TrainTemporal(light_temporal(ContextFeaturesConfig())),
 }
 
-METRICS_SHOWN = ("pa_mpjpe", "mpjpe", "accel_error")
+METRICS_SHOWN = ("pa_mpjpe", "mpjpe", "pve", "accel_error")
 ERROR, ACCEL = "error", "accel_error"
 PARTS = Table(
     name="tcmr-parts",
