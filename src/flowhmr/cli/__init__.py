@@ -37,6 +37,10 @@ COMMANDS = {
         "flowhmr.cli.motion",
         "train Motion HMR: flow and keypoints along a video, drawn as maps, to 3D",
     ),
+    "flownet": (
+        "flowhmr.cli.flownet",
+        "train a network for optical flow (RAFT-small) on synthetic people",
+    ),
     "train": (
         "flowhmr.cli.train",
         "train TCMR or VIBE: a network over the features of all frames of a video",

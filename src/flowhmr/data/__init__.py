@@ -54,6 +54,7 @@ from flowhmr.data.field import (
     video_of_frames,
     with_keypoints,
 )
+from flowhmr.data.flow_examples import FlowBatches, FlowDataConfig
 from flowhmr.data.journal import Journal, packed, source_key, unpacked
 from flowhmr.data.keypoints import read_keypoints
 from flowhmr.data.labelled import LabelledBatches
@@ -134,6 +135,8 @@ __all__ = [
     "FieldReport",
     "FieldSet",
     "Findings",
+    "FlowBatches",
+    "FlowDataConfig",
     "FlowSource",
     "FrameSource",
     "FrameStore",

@@ -31,7 +31,7 @@ from flowhmr.flow.maps import (
     sample_masked_flow,
     swap_pair,
 )
-from flowhmr.flow.raft import RaftFlow
+from flowhmr.flow.raft import RaftFlow, load_raft, new_raft, raft_input, save_raft
 
 __all__ = [
     "CARRIED",
@@ -53,10 +53,14 @@ __all__ = [
     "estimate_pair",
     "flow_estimator",
     "inside_map",
+    "load_raft",
+    "new_raft",
+    "raft_input",
     "resize_flow",
     "resize_pair",
     "sample_flow",
     "sample_mask",
     "sample_masked_flow",
+    "save_raft",
     "swap_pair",
 ]

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import json
 import logging
+import os
 import pickle
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from flowhmr.flow.consistency import consistency_masks
@@ -26,6 +30,10 @@ _LEAST_SIDE_PX = 128
 """torchvision's networks refuse less."""
 _STRIDE_PX = 8
 """Sides have to be multiples of this."""
+_SMALL_STATE = 96
+"""Channels of ``raft_small``'s recurrent state."""
+_UPSAMPLING = 128
+"""Channels between that and the weights of its learned upsampling."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,9 +115,7 @@ class RaftFlow:
             return network(*batches, num_flow_updates=self.updates)[-1].permute(0, 2, 3, 1)
 
     def _input(self, frames: UInt8[Tensor, "n h w 3"]) -> Float32[Tensor, "n 3 h w"]:
-        """The frames as torchvision's weights expect them: values in [-1, 1]."""
-        batch = frames.to(self._device).permute(0, 3, 1, 2).float()
-        return (batch / 127.5 - 1).contiguous()
+        return raft_input(frames.to(self._device).permute(0, 3, 1, 2)).contiguous()
 
     @property
     def _device(self) -> torch.device:
@@ -117,15 +123,10 @@ class RaftFlow:
 
     @cached_property
     def _network(self) -> nn.Module:
-        from torchvision.models.optical_flow import raft_large, raft_small
-
-        # On the meta device the initialisation that is replaced anyway draws no random numbers.
-        with torch.device("meta"):
-            network = (raft_large if self.variant == "large" else raft_small)(weights=None)
         if self.weights is None:
-            network.load_state_dict(_download(self.variant), assign=True)
+            network = build_raft(self.variant, _download(self.variant))
         else:
-            _load_file(network, self.weights, self.variant)
+            network = load_raft(self.weights, self.variant)
         return network.eval().to(self._device)
 
     @cached_property
@@ -134,6 +135,64 @@ class RaftFlow:
             # torchvision ends the names of its files with the first digits of their SHA-256.
             return Path(_official(self.variant).url).stem.rsplit("-", 1)[1]
         return hashlib.sha256(_read_file(self.weights, self.variant)).hexdigest()[:8]
+
+
+def raft_input(frames: UInt8[Tensor, "*b 3 h w"]) -> Float32[Tensor, "*b 3 h w"]:
+    """RGB frames as torchvision's networks expect them: values in [-1, 1]."""
+    return frames.float() / 127.5 - 1
+
+
+def new_raft(variant: str = "small", learned_upsampling: bool = True) -> nn.Module:
+    """A network of torchvision with random weights.
+
+    Args:
+        variant: torchvision's ``raft_large`` or ``raft_small``.
+        learned_upsampling: have the small one, too, learn how its flow, an eighth of the frames'
+            size, is brought up to theirs (RAFT, section 3.3). torchvision's interpolates; where
+            limbs are no wider than such a cell that alone costs more than all else (docs).
+    """
+    from torchvision.models.optical_flow import raft_large, raft_small
+    from torchvision.models.optical_flow.raft import MaskPredictor
+
+    if variant == "large":
+        return raft_large(weights=None)
+    learned = MaskPredictor(in_channels=_SMALL_STATE, hidden_size=_UPSAMPLING)
+    return raft_small(weights=None, mask_predictor=learned if learned_upsampling else None)
+
+
+def build_raft(variant: str, state: dict[str, Tensor]) -> nn.Module:
+    """A network of given weights; with learned upsampling if they have it.
+
+    Raises:
+        RuntimeError: they do not fit.
+    """
+    # On the meta device the initialisation that is replaced anyway draws no random numbers.
+    with torch.device("meta"):
+        network = new_raft(variant, any(name.startswith("mask_predictor.") for name in state))
+    network.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, assign=True
+    )
+    return network
+
+
+def save_raft(path: Path, network: nn.Module, notes: dict[str, Any], half: bool = False) -> None:
+    """Write a network's weights, whole or not at all; `load_raft` reads them.
+
+    Args:
+        path: a ``.safetensors`` file.
+        network: torchvision's.
+        notes: JSON-able facts for the card (command, seed, time, hardware ...).
+        half: store in half precision (for shipping).
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(state, temporary, {"notes": json.dumps(notes)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _official(variant: str) -> Any:
@@ -157,16 +216,35 @@ def _read_file(path: Path, variant: str) -> bytes:
         ) from error
 
 
-def _load_file(network: nn.Module, path: Path, variant: str) -> None:
-    content = io.BytesIO(_read_file(path, variant))
+def load_raft(path: Path, variant: str) -> nn.Module:
+    """A network from a file: `save_raft`'s, or a state dict of torchvision's.
+
+    Raises:
+        FlowError: not such a file, or it does not fit the network.
+    """
+    content = _read_file(path, variant)
     try:
-        state = torch.load(content, map_location="cpu", weights_only=True)
-        network.load_state_dict(state, assign=True)
-    except (RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            state = load(content)
+        else:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        network = build_raft(variant, state)
+    except (
+        RuntimeError, TypeError, ValueError, AttributeError, EOFError, SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         raise FlowError(
             f"RAFT weights: got {path}, which does not fit raft_{variant} ({error}); expected "
-            f"the state dict of torchvision's raft_{variant}, as in {_official(variant).url}"
+            f"the state dict of torchvision's raft_{variant}, as in {_official(variant).url}, or "
+            "for small a network of `flowhmr flownet`"
         ) from error
+    for name, tensor in network.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise FlowError(
+                f"RAFT weights: got {path} with NaN or infinity in {name}; expected finite "
+                "weights; train or download them again"
+            )
+    return network
 
 
 def _download(variant: str) -> dict[str, Tensor]:

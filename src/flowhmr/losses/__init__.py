@@ -13,6 +13,12 @@ from flowhmr.losses.clips import (
     realism_terms,
 )
 from flowhmr.losses.flow import FlowLossConfig, FlowTerms, FlowWeights, flow_terms
+from flowhmr.losses.flow_sequence import (
+    FlowSequenceConfig,
+    FlowSequenceTerms,
+    FlowSequenceWeights,
+    flow_sequence_terms,
+)
 from flowhmr.losses.keypoints import (
     KeypointLossConfig,
     KeypointTerms,
@@ -64,6 +70,9 @@ __all__ = [
     "DiscriminatorTerms",
     "DiscriminatorWeights",
     "FlowLossConfig",
+    "FlowSequenceConfig",
+    "FlowSequenceTerms",
+    "FlowSequenceWeights",
     "FlowTerms",
     "FlowWeights",
     "KeypointLossConfig",
@@ -91,6 +100,7 @@ __all__ = [
     "anchor_terms",
     "both_heads",
     "discriminator_terms",
+    "flow_sequence_terms",
     "flow_terms",
     "gradient_colours",
     "heatmap_loss",

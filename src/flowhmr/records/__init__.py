@@ -11,6 +11,7 @@ from flowhmr.records.clip import (
 )
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.features import FeatureClip, FeatureLink
+from flowhmr.records.flow_example import FlowExample
 from flowhmr.records.motion import PersonMotion, SceneMotion, gaps_in
 from flowhmr.records.motion_input import MotionClip, MotionInput, along_frames
 from flowhmr.records.track_input import FEET, TrackClip, TrackInput, TrackLabels
@@ -22,6 +23,7 @@ __all__ = [
     "Estimate",
     "FeatureClip",
     "FeatureLink",
+    "FlowExample",
     "Labels",
     "Lifted",
     "MotionClip",

@@ -5,6 +5,7 @@ from flowhmr.synth.amass import AmassError, AmassFile, amass_files, load_amass, 
 from flowhmr.synth.bvh import BvhError, load_bvh_folder, read_bvh
 from flowhmr.synth.clips import ClipConfig, render_clip
 from flowhmr.synth.detections import detected_joints
+from flowhmr.synth.flow_clips import FlowClip, FlowClipConfig, FlowClipPool, flow_clip
 from flowhmr.synth.media import Backdrop, BackdropFolder
 from flowhmr.synth.motion import (
     Motion,
@@ -53,6 +54,9 @@ __all__ = [
     "ClipConfig",
     "ClipStore",
     "ExportConfig",
+    "FlowClip",
+    "FlowClipConfig",
+    "FlowClipPool",
     "Motion",
     "MotionConfig",
     "PlaceConfig",
@@ -77,6 +81,7 @@ __all__ = [
     "compress",
     "detected_joints",
     "export_shards",
+    "flow_clip",
     "load_amass",
     "load_bvh_folder",
     "load_motions",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from flowhmr.body import SMPL_24, BodyModel, BodyParams, open_body
@@ -92,6 +92,19 @@ class Actor:
         heading = float(torch.atan2(ahead[0], ahead[2]))
         at = bottom.mean(0).cpu() - 0.06 * torch.tensor([np.sin(heading), 0, np.cos(heading)])
         return float(at[0]), float(at[2]), float(bottom[:, 1].amin()), heading
+
+    def at(self, frames: Int[np.ndarray, "n"]) -> "Actor":
+        """The same person in some frames, one after the other."""
+        params = replace(
+            self.params, rotmats=self.params.rotmats[frames], betas=self.params.betas[frames]
+        )
+        return replace(
+            self,
+            params=params,
+            root_world=self.root_world[frames],
+            verts_world=self.verts_world[frames],
+            joints_world=self.joints_world[frames],
+        )
 
     def moved(self, offset_m: Float[Tensor, "3"]) -> "Actor":
         """The same person elsewhere."""

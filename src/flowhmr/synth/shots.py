@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from scipy.ndimage import gaussian_filter1d
 
 CameraMotion = Literal["static", "handheld", "pan", "dolly"]
@@ -34,10 +34,13 @@ class Shot:
         focal_px, x_px, y_px = self.lens_px.T[..., None]
         return np.stack([focal_px * x / depth + x_px, focal_px * y / depth + y_px], -1)
 
+    def at(self, frames: Int[np.ndarray, "n"]) -> "Shot":
+        """The camera of some frames, one after the other."""
+        return Shot(self.rotmats[frames], self.centres_m[frames], self.lens_px[frames])
+
     def frozen(self) -> "Shot":
         """The camera of the middle frame, all the time."""
-        middle = np.full(len(self), len(self) // 2)
-        return Shot(self.rotmats[middle], self.centres_m[middle], self.lens_px[middle])
+        return self.at(np.full(len(self), len(self) // 2))
 
     def zoomed(self, factor: int | float) -> "Shot":
         """The same shot in pixels ``factor`` times as fine."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from flowhmr.body import BodyModel
 from flowhmr.synth.actors import FPS, Actor, MotionConfig, sample_actor
@@ -113,6 +113,22 @@ class Stage:
 
     def __len__(self) -> int:
         return len(self.shot)
+
+    def at(self, frames: Int[np.ndarray, "n"]) -> "Stage":
+        """Some of the frames, as if there were nothing between them."""
+        backdrop = self.backdrop
+        if backdrop is not None:
+            images, drift_px = backdrop.images[frames], backdrop.drift_px[frames]
+            backdrop = replace(backdrop, images=images, drift_px=drift_px)
+        return replace(
+            self,
+            actors=tuple(actor.at(frames) for actor in self.actors),
+            shot=self.shot.at(frames),
+            scene_shot=self.scene_shot.at(frames),
+            place=replace(self.place, poses=self.place.poses[frames]),
+            backdrop=backdrop,
+            dropped=self.dropped[frames],
+        )
 
 
 def random_stream(config: SynthConfig, index: int, name: str) -> np.random.Generator:

@@ -35,14 +35,17 @@ CHECKPOINT = "checkpoint.safetensors"
 """Of a run that goes on, in its folder."""
 NETWORK = "network.safetensors"
 """What a run made, in its folder."""
+LOSSES, SCORES = "losses.csv", "scores.csv"
+"""Tables of a run, in its folder."""
 
 
 class Run:
     """The folder of one training run.
 
     ``config.json`` what was asked for, with commit, versions and hardware; ``losses.csv`` one row
-    every ``log_every`` steps; ``losses.png`` their curves; ``checkpoint.safetensors`` everything
-    needed to go on. Of several processes the first writes, and all read: they need one folder.
+    every ``log_every`` steps; ``losses.png`` their curves; ``scores.csv`` what was scored on its
+    way; ``checkpoint.safetensors`` everything needed to go on. Of several processes the
+    first writes, and all read: they need one folder.
 
     Args:
         folder: made if missing; one that holds a checkpoint is continued.
@@ -113,12 +116,24 @@ class Run:
             row = mean_of(self._means())
             if is_first():
                 seconds = time.monotonic() - self._began
-                self._append({"step": float(done), "seconds": seconds, **row})
+                self._append({"step": float(done), "seconds": seconds, **row}, LOSSES)
             self._bar.update(self._task, loss=f"loss {row['total']:.4g}")
         if done % self.config.checkpoint_every == 0 or done == self.config.steps:
             self._means()
             if is_first():
                 self._save(state, done)
+
+    def score(self, step: int, values: dict[str, float]) -> None:
+        """Note what the network of a step scores on held-out data."""
+        self._append({"step": float(step), **values}, SCORES)
+
+    def scores(self) -> list[dict[str, float]]:
+        """What was noted so far."""
+        path = self.folder / SCORES
+        if not path.exists():
+            return []
+        with path.open() as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
     def _means(self) -> dict[str, float]:
         """Of all values since the last row or checkpoint; forgets them. A checkpoint begins anew
@@ -153,7 +168,7 @@ class Run:
 
     def draw(self) -> Path | None:
         """The curves of ``losses.csv`` as a picture."""
-        return draw_losses(self.folder / "losses.csv")
+        return draw_losses(self.folder / LOSSES)
 
     def _save(self, state: LoopState, step: int) -> None:
         temporary = self.folder / f".checkpoint.{os.getpid()}"
@@ -170,8 +185,8 @@ class Run:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _append(self, row: dict[str, float]) -> None:
-        path = self.folder / "losses.csv"
+    def _append(self, row: dict[str, float], name: str) -> None:
+        path = self.folder / name
         with path.open("a+", newline="") as file:
             file.seek(0)
             # A version that logged less may have begun the table.
@@ -183,16 +198,23 @@ class Run:
 
     def _forget_rows_from(self, step: int) -> None:
         """Drop the rows written after the checkpoint; their steps are done again."""
-        path = self.folder / "losses.csv"
-        if not step:
-            path.unlink(missing_ok=True)
-        elif path.exists():
-            head, *rows = path.read_text().splitlines()
-            kept = [r for r in rows if r and int(float(r.split(",")[0])) <= step]
-            path.write_text("\n".join([head, *kept]) + "\n")
-            if kept:
-                # The clock goes on too: "seconds" is what the run has taken so far.
-                self._began -= float(kept[-1].split(",")[1])
+        for path in (self.folder / SCORES, self.folder / LOSSES):
+            kept = _keep_rows(path, step)
+        if kept:
+            # The clock goes on too: "seconds" is what the run has taken so far.
+            self._began -= float(kept[-1].split(",")[1])
+
+
+def _keep_rows(path: Path, step: int) -> list[str]:
+    """Drop a table's rows of later steps, and the table if no step was done; what is left."""
+    if not step:
+        path.unlink(missing_ok=True)
+    if not path.exists():
+        return []
+    head, *rows = path.read_text().splitlines()
+    kept = [r for r in rows if r and int(float(r.split(",")[0])) <= step]
+    path.write_text("\n".join([head, *kept]) + "\n")
+    return kept
 
 
 def draw_losses(table: Path) -> Path | None:
