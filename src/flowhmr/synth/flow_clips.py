@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, cat, from_numpy, set_num_threads, stack, where
+from torch import Tensor, cat, from_numpy, get_num_threads, set_num_threads, stack, where
 
 from flowhmr.body import BodyModel, open_body
 from flowhmr.distributed import in_shares
@@ -125,7 +126,7 @@ class FlowClipPool:
         config: which clips.
         count: how many; more can be added later.
         folder: parent folder; each configuration lives in a folder of its own.
-        workers: processes that draw.
+        workers: processes that draw; 1 draws in this one.
         on_progress: called with (clips ready, clips in all) after each file.
 
     Raises:
@@ -213,15 +214,22 @@ class FlowClipPool:
                 f"{need / 1e9:.1f} GB for the clips; choose another --cache folder or fewer clips"
             )
         ready, job = len(starts) - len(missing), partial(_draw_file, self.config, self.folder)
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for number, _ in enumerate(pool.map(job, missing), 1):
+        with ExitStack() as until:
+            each = map
+            if workers > 1:
+                pool = ProcessPoolExecutor(workers, get_context("spawn"))
+                each = until.enter_context(pool).map
+            for number, _ in enumerate(each(job, missing), 1):
                 on_progress((ready + number) * CHUNK, len(starts) * CHUNK)
 
 
 def _draw_file(config: FlowClipConfig, folder: Path, start: int) -> None:
+    body, threads = open_body(), get_num_threads()
     set_num_threads(1)
-    body = open_body()
-    rows = [_row(flow_clip(config, i, body)) for i in range(start, start + CHUNK)]
+    try:
+        rows = [_row(flow_clip(config, i, body)) for i in range(start, start + CHUNK)]
+    finally:
+        set_num_threads(threads)
     table = {name: stack([row[name] for row in rows]) for name in rows[0]}
     path = folder / f"clips-{start:06d}.safetensors"
     write_whole(path, lambda temporary: save_file(table, temporary))
