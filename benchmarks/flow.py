@@ -1,18 +1,21 @@
 """Optical flow: DIS presets, the consistency check, and the cache against computing.
 
-    python benchmarks/flow.py [--rounds N] [--seeds N] [--clips N] [--json PATH]
+    python benchmarks/flow.py [--rounds N] [--seeds N] [--clips N] [--network FILE] [--json PATH]
 
 The frames are procedural texture; the second is the first under a smooth warp that is known
 exactly, of 4.5 px (224) and 10 px (512) on average, plus noise of one grey level. Times are of one
 direction for DIS and for its peer, OpenCV's Farnebaeck flow; of whole pairs (both directions and
 masks) for the cache. Errors are mean end-point errors over all pixels. "people": the flow at the
 visible vertices of synthetic people (validation clips), neighbouring frames and six apart, where
-the consistency check passes.
+the consistency check passes. "SynthMotion val": mean end-point errors of all pixels whose flow is
+known, pairs 1 to 6 frames apart, with nothing left out by a check; pixels of 128. A network of
+`flowhmr flownet` is timed and scored beside DIS.
 """
 
 import tempfile
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,10 +27,25 @@ from flowhmr.body import BodyModel, open_body
 from flowhmr.bodyflow import body_flow, vertex_flow
 from flowhmr.cameras import between_crops, fit_weak_camera, project_weak
 from flowhmr.data import BenchmarkConfig, FlowSource, PairConfig, benchmark_sequences
-from flowhmr.flow import DisFlow, FlowCache, consistency_masks, estimate_pair
-from flowhmr.records import Clip
+from flowhmr.flow import (
+    DisFlow,
+    FlowCache,
+    FlowEstimator,
+    RaftFlow,
+    consistency_masks,
+    estimate_pair,
+    new_raft,
+)
+from flowhmr.losses import flow_sequence_terms
+from flowhmr.records import Clip, FlowExample
 from flowhmr.synth import ClipConfig
-from flowhmr.training import surface_weights
+from flowhmr.training import (
+    FlowTrainingConfig,
+    estimator_flow,
+    held_out_pairs,
+    score_flow,
+    surface_weights,
+)
 
 VALIDATION = ClipConfig(split="val", seed=9_000, frames=36, perturb=0.0)
 MEAN_FLOW_PX = {224: 4.5, 512: 10.0}
@@ -163,6 +181,56 @@ def _against_truth(clip: Clip, body: BodyModel, weights: torch.Tensor) -> torch.
     return torch.stack([*sums, (weights * moved.visible[0]).sum()])
 
 
+def on_synthmotion(options: "FlowOptions") -> list[Result]:
+    """End-point errors on pairs whose flow is known exactly; of the network the time, too."""
+    estimators: dict[str, FlowEstimator] = {f"DIS {p}": DisFlow(p) for p in ON_PEOPLE}
+    results: list[Result] = []
+    if options.network:
+        network = RaftFlow("small", options.network, updates=options.updates, device="cpu")
+        estimators["network"] = network
+        for size in (128, 224):
+            frames = [textured_frame(size, np.random.default_rng(seed)) for seed in range(2)]
+            names = {"network": network, "DIS fine": DisFlow()}
+            work: dict[str, Work] = {k: partial(e.estimate, *frames) for k, e in names.items()}
+            times = turns(work, options.rounds)
+            results += compared(f"network, {size} px", times, "network", ("DIS fine",), unit="ms")
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = held_out_pairs("val", Path(folder), workers=1, count=options.exact_clips)
+        for name, estimator in estimators.items():
+            score = score_flow(estimator_flow(estimator), pairs)
+            at = f"SynthMotion val, {name}"
+            results += [
+                Result(f"{at}: everywhere", score.all_px, "px of 128"),
+                Result(f"{at}: on people", score.people_px, "px of 128"),
+                Result(f"{at}: where they move", score.moving_px, "px of 128"),
+            ]
+    return results
+
+
+def training_step(options: "FlowOptions") -> list[Result]:
+    """A step of `flowhmr flownet`, a pair of it, in both precisions; the optimiser left out."""
+    config = FlowTrainingConfig()
+    batch, size = config.train.batch, config.data.size_px
+    torch.manual_seed(0)
+    frames = torch.rand(2, batch, 3, size, size)
+    truth = FlowExample(
+        (255 * frames.transpose(0, 1)).byte(), torch.rand(batch, size, size, 2),
+        torch.ones(batch, size, size, dtype=torch.bool), torch.rand(batch, size, size) < 0.2,
+    )  # fmt: skip
+    network = new_raft("small", config.learned_upsampling)
+
+    def step(bfloat16: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            found = network(*frames, num_flow_updates=config.train.updates)
+        found_px = [flow_px.float().permute(0, 2, 3, 1) for flow_px in found]
+        flow_sequence_terms(found_px, truth, config.train.loss).sequence.mean().backward()
+
+    work: dict[str, Work] = {"bfloat16": partial(step, True), "float32": partial(step, False)}
+    times = turns(work, min(options.rounds, 5))
+    at = f"flow network, a training step of {batch} pairs"
+    return compared(at, times, "bfloat16", ("float32",), unit="ms")
+
+
 @dataclass(frozen=True)
 class FlowOptions(Options):
     """Flags."""
@@ -171,12 +239,19 @@ class FlowOptions(Options):
     """Frame pairs for the errors."""
     clips: int = 8
     """Synthetic clips of people."""
+    exact_clips: int = 10
+    """SynthMotion's validation clips of which three pairs each are scored; all are 60."""
+    network: Path | None = None
+    """What `flowhmr flownet` made."""
+    updates: int = 6
+    """Recurrent updates of that network."""
 
 
 def measure(options: FlowOptions) -> list[Result]:
     """Textures at both sizes, then people."""
     found = [result for size in MEAN_FLOW_PX for result in at_size(size, options)]
-    return found + [result for gap in (1, 6) for result in on_people(gap, options.clips)]
+    found += [result for gap in (1, 6) for result in on_people(gap, options.clips)]
+    return found + on_synthmotion(options) + training_step(options)
 
 
 if __name__ == "__main__":

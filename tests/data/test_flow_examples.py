@@ -1,5 +1,6 @@
 """Batches for flow networks: by number, and still true after crops, zooms and mirrors."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ PLAIN = FlowDataConfig(
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory) -> FlowClipPool:
+def pool(tmp_path_factory) -> Iterator[FlowClipPool]:
     """Two clips."""
     folder: Path = tmp_path_factory.mktemp("flow")
     with pytest.MonkeyPatch.context() as patch:

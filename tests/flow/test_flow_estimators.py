@@ -17,6 +17,10 @@ from flowhmr.flow import (
     RaftFlow,
     estimate_pair,
     flow_estimator,
+    load_raft,
+    new_raft,
+    raft_input,
+    save_raft,
     swap_pair,
 )
 from flowhmr.flow.estimators import DIS_PRESETS, require_frames
@@ -188,6 +192,53 @@ def test_raft_refuses_files_that_are_not_its_weights(
     for file in (text, other):
         with pytest.raises(FlowError, match=f"{file.name}, which does not fit raft_small"):
             RaftFlow("small", file).estimate(*shifted_frames)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("half", [True, False])
+def test_a_network_of_ones_own_is_what_was_saved(
+    learned: bool, half: bool, tmp_path: Path, textured: Texture
+) -> None:
+    torch.manual_seed(0)
+    network, file = new_raft("small", learned).eval(), tmp_path / "network.safetensors"
+    save_raft(file, network, {"step": 3}, half)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"]
+    read = load_raft(file, "small")
+    for name, tensor in network.state_dict().items():
+        stored = tensor.half().float() if half else tensor
+        assert torch.equal(read.state_dict()[name], stored)
+    frame1, frame2 = textured(128, 136, 0), textured(128, 136, 1)
+    batches = [raft_input(torch.from_numpy(f).permute(2, 0, 1)[None]) for f in (frame1, frame2)]
+    with torch.no_grad():
+        expected = read.eval()(*batches, num_flow_updates=2)[-1][0].permute(1, 2, 0)
+    got = RaftFlow("small", file, updates=2, device="cpu").estimate(frame1, frame2)
+    torch.testing.assert_close(torch.from_numpy(got), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_files_that_hold_no_flow_network_are_refused(
+    tmp_path: Path, shifted_frames: Frames
+) -> None:
+    """Cut off, of another network, of the large one, spoilt by a training that went wrong."""
+    whole, cut, other, wrong, spoilt = (
+        tmp_path / f"{name}.safetensors" for name in ("whole", "cut", "other", "wrong", "spoilt")
+    )
+    network = new_raft("small")
+    save_raft(whole, network, {})
+    cut.write_bytes(whole.read_bytes()[:-100])
+    save_raft(other, torch.nn.Linear(2, 2), {})
+    save_raft(wrong, new_raft("small", learned_upsampling=False).feature_encoder, {})
+    with torch.no_grad():
+        next(network.parameters())[0] = torch.nan
+    save_raft(spoilt, network, {})
+    for file in (cut, other, wrong):
+        with pytest.raises(FlowError, match=r"not fit raft_small.*`flowhmr flownet`") as caught:
+            RaftFlow("small", file).estimate(*shifted_frames)
+        assert file.name in str(caught.value)
+        assert len(str(caught.value)) < 600, "not the names of all weights"
+    with pytest.raises(FlowError, match=r"spoilt\.safetensors with NaN or infinity in "):
+        RaftFlow("small", spoilt).estimate(*shifted_frames)
+    with pytest.raises(FlowError, match="does not fit raft_large"):
+        RaftFlow("large", whole).estimate(*shifted_frames)
 
 
 def test_raft_needs_an_update() -> None:

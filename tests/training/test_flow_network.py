@@ -1,6 +1,7 @@
 """Training of a flow network: it learns, it can be killed, the best one is kept and used."""
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ SHORT = FlowLoopConfig(
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory) -> FlowClipPool:
+def pool(tmp_path_factory) -> Iterator[FlowClipPool]:
     """One pair of frames."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", 1)

@@ -73,8 +73,9 @@ class FlowBatches(Batches[FlowExample]):
         pair, backward = int(rng.integers(self.pool.pairs)), bool(rng.random() < 0.5)
         example = self.pool.example(pair, backward)
         frames, size = example.frames.permute(0, 2, 3, 1).numpy(), config.size_px
-        zoom_log = rng.uniform(np.log(config.zoom[0]), np.log(config.zoom[1]))
-        side = min(round(size / np.exp(zoom_log)), frames.shape[1])
+        low, high = config.zoom
+        zoom = np.exp(rng.uniform(np.log(low), np.log(high)))
+        side = min(round(size / float(zoom)), frames.shape[1])
         y, x = rng.integers(0, frames.shape[1] - side + 1, 2)
         window = np.s_[y : y + side, x : x + side]
         smooth = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR

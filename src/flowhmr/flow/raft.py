@@ -11,6 +11,7 @@ from functools import cached_property
 from http.client import HTTPException
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -148,8 +149,8 @@ def new_raft(variant: str = "small", learned_upsampling: bool = True) -> nn.Modu
     Args:
         variant: torchvision's ``raft_large`` or ``raft_small``.
         learned_upsampling: have the small one, too, learn how its flow, an eighth of the frames'
-            size, is brought up to theirs (RAFT, section 3.3). torchvision's interpolates; where
-            limbs are no wider than such a cell that alone costs more than all else (docs).
+            size, is brought up to theirs (RAFT, section 3.3). torchvision's interpolates, which
+            cannot follow limbs that are no wider than such a cell.
     """
     from torchvision.models.optical_flow import raft_large, raft_small
     from torchvision.models.optical_flow.raft import MaskPredictor
@@ -233,8 +234,9 @@ def load_raft(path: Path, variant: str) -> nn.Module:
         RuntimeError, TypeError, ValueError, AttributeError, EOFError, SafetensorError,
         pickle.UnpicklingError,
     ) as error:  # fmt: skip
+        said = shorten(str(error), 200, placeholder=" ...")
         raise FlowError(
-            f"RAFT weights: got {path}, which does not fit raft_{variant} ({error}); expected "
+            f"RAFT weights: got {path}, which does not fit raft_{variant} ({said}); expected "
             f"the state dict of torchvision's raft_{variant}, as in {_official(variant).url}, or "
             "for small a network of `flowhmr flownet`"
         ) from error

@@ -93,6 +93,7 @@ def held_out_pairs(
     size: SizeName = "small",
     workers: int = 2,
     on_clips: Callable[[int, int], None] | None = None,
+    count: int | None = None,
 ) -> FlowClipPool:
     """Pairs of SynthMotion's held-out clips, 1 to 6 frames apart: three of each clip.
 
@@ -102,10 +103,11 @@ def held_out_pairs(
         size: of the images.
         workers: processes that draw.
         on_clips: told about the drawing: (ready, in all).
+        count: of clips, the first; None: all.
     """
     spec = split_spec(split, size)
     config = FlowClipConfig(spec.clips, frames=4)
-    return FlowClipPool(config, spec.count, folder, workers, on_clips)
+    return FlowClipPool(config, count or spec.count, folder, workers, on_clips)
 
 
 def pretrain_flow(
