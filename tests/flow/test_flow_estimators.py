@@ -226,7 +226,7 @@ def test_files_that_hold_no_flow_network_are_refused(
     save_raft(whole, network, {})
     cut.write_bytes(whole.read_bytes()[:-100])
     save_raft(other, torch.nn.Linear(2, 2), {})
-    save_raft(wrong, new_raft("small", learned_upsampling=False).feature_encoder, {})
+    save_raft(wrong, torch.nn.Sequential(new_raft("small")), {})
     with torch.no_grad():
         next(network.parameters())[0] = torch.nan
     save_raft(spoilt, network, {})

@@ -89,7 +89,7 @@ class FlowBatches(Batches[FlowExample]):
         marks = nearest(np.stack([example.known.byte(), example.person.byte()], -1)) > 0
         if rng.random() < config.flip:
             cut = [frame[:, ::-1] for frame in cut]
-            flow_px, marks = flow_px[:, ::-1] * np.float32([-1, 1]), marks[:, ::-1]
+            flow_px, marks = flow_px[:, ::-1] * np.array([-1, 1], np.float32), marks[:, ::-1]
         seen = np.stack(self._recolour(cut, rng)).transpose(0, 3, 1, 2)
         return FlowExample(
             torch.from_numpy(np.ascontiguousarray(seen)),
