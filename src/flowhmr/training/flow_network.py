@@ -186,8 +186,11 @@ def train_flow(
 
 def keep_best(state: LoopState, held_out: FlowClipPool, run: Run, step: int, updates: int) -> None:
     """Score the network of a step, and write it if it is better on people than those before."""
+    # Not a copy: torchvision's RAFT keeps what it last compared, which in training has a graph.
     network = state.average if state.average is not None else state.network
-    score = score_flow(network_flow(network, updates, state.device), held_out)
+    was = network.training
+    score = score_flow(network_flow(network.eval(), updates, state.device), held_out)
+    network.train(was)
     best = min((row["people_px"] for row in run.scores()), default=np.inf)
     if score.people_px < best:
         facts = {"trained_by": "flownet", "step": step, "validation": vars(score)}
@@ -200,12 +203,11 @@ FlowOf = Callable[[FlowExample], Float[Tensor, "h w 2"]]
 
 
 def network_flow(network: nn.Module, updates: int, device: torch.device) -> FlowOf:
-    """A network in training, to be scored."""
+    """A network, in evaluation mode, to be scored."""
 
     @torch.no_grad()
     def flow_px(example: FlowExample) -> Float[Tensor, "h w 2"]:
         first, second = raft_input(example.frames[:, None].to(device))
-        network.eval()
         found = network(first, second, num_flow_updates=updates)[-1]
         return found[0].permute(1, 2, 0).cpu()
 
