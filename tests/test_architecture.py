@@ -176,6 +176,17 @@ def test_the_package_and_its_command_line_start_light(module):
     assert not heavy & set(loaded)
 
 
+@pytest.mark.parametrize("command", ["capture", "refine", "synth"])
+def test_a_command_starts_without_what_it_may_not_need(command):
+    """These libraries take as long again as PyTorch: each is imported where it is used."""
+    loaded = json.loads(
+        fresh_python(
+            "-c", f"import json, sys, flowhmr.cli.{command}; print(json.dumps(list(sys.modules)))"
+        )
+    )
+    assert not {"roma", "timm", "torch._dynamo", "torchvision", "scipy.interpolate"} & set(loaded)
+
+
 def test_help_names_each_command():
     from flowhmr.cli import COMMANDS
 

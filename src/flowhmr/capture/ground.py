@@ -11,7 +11,6 @@ from typing import cast
 
 import cv2
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -139,6 +138,8 @@ def _turn_between(
     pairs_px: Float[Tensor, "n 2 2"], camera: PerspectiveCamera
 ) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "n"]]:
     """The rotation that most corners agree on, and how far each is from it in pixels."""
+    import roma
+
     _, agreed = cv2.estimateAffinePartial2D(
         *np.ascontiguousarray(pairs_px.transpose(0, 1)), method=cv2.RANSAC,
         ransacReprojThreshold=float(camera.focal_px) * 1.5e-3,

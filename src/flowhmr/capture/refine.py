@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -291,6 +290,8 @@ def _joined(
     motion: PersonMotion, windows: list[Tensor], fitted: dict[int, tuple[Tensor, Tensor]]
 ) -> tuple[Float[Tensor, "t 24 3 3"], Float[Tensor, "t 3"]]:
     """Windows put together; where they overlap, from one to the other in a straight line."""
+    import roma
+
     rotmats = torch.zeros_like(motion.params.rotmats)
     translation_m = torch.zeros_like(motion.translation_m)
     weight = torch.zeros(len(motion))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import cast
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +33,8 @@ def align_similarity(
     A source whose points all coincide has no scale: the result then only translates it. A target
     whose points all coincide gives the scale zero.
     """
+    import roma
+
     centre, target_centre = source.mean(-2), target.mean(-2)
     x, y = source - centre[..., None, :], target - target_centre[..., None, :]
     spread, target_spread = x.square().sum((-1, -2)), y.square().sum((-1, -2))

@@ -14,7 +14,6 @@ import.
 
 from typing import Literal
 
-import roma
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +22,8 @@ Rot6dLayout = Literal["spin", "columns", "rows"]
 
 def rotmat_from_rot6d(rot6d: Float[Tensor, "*b 6"], layout: Rot6dLayout) -> Float[Tensor, "*b 3 3"]:
     """Gram-Schmidt on two vectors (Zhou et al. 2019): 6D numbers to rotation matrices."""
+    import roma
+
     if layout == "spin":
         vectors = rot6d.unflatten(-1, (3, 2))
     elif layout in ("columns", "rows"):
@@ -48,11 +49,15 @@ def rot6d_from_rotmat(
 
 def rotmat_from_axis_angle(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Axis-angle vectors in radians to rotation matrices."""
+    import roma
+
     return roma.rotvec_to_rotmat(axis_angle)
 
 
 def axis_angle_from_rotmat(rotmat: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
     """Rotation matrices to axis-angle vectors in radians, of length at most pi."""
+    import roma
+
     return roma.rotmat_to_rotvec(rotmat)
 
 

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -54,6 +53,8 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, config: BackboneConfig):
+        import timm
+
         super().__init__()
         self.config = config
         self.net = _build(config)
@@ -202,6 +203,8 @@ def _layer_norm(fine_map: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def _build(config: BackboneConfig) -> nn.Module:
+    import timm
+
     if not timm.is_model(config.name):
         near = timm.list_models(f"*{config.name.split('_')[0]}*")[:8]
         raise ValueError(

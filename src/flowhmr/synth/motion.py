@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -165,6 +164,8 @@ def mean_rotmats() -> Float[Tensor, "24 3 3"]:
     Joint 0 turns the body upright towards the camera (camera axes: X right, Y down, Z away).
     Left and right are averaged, so that the mean favours no side.
     """
+    import roma
+
     rotmats = torch.cat([m.rotmats for m in load_motions("train")])
     mean = cast(Tensor, roma.special_procrustes((rotmats + mirror_rotmats(rotmats)).mean(0)))
     mean[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import roma
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -298,6 +297,8 @@ def moving_average(estimate: Estimate, window: int) -> Estimate:
         estimate: of consecutive frames ``[t]``.
         window: how many, one half on each side of the frame itself; less at the ends.
     """
+    import roma
+
     params = estimate.params
     mean_rotmats = roma.special_procrustes(_mean_around(params.rotmats, window))
     assert isinstance(mean_rotmats, Tensor)

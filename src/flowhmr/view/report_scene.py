@@ -11,7 +11,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -155,6 +154,8 @@ def _four_weights(
 
 
 def _packed_person(person: PersonMotion, index: int, body: BodyModel) -> dict[str, object]:
+    import roma
+
     shaped = body.shaped(person.params.betas[0].to(body.v_template.dtype))
     rest_joints = body.joint_regressor.double() @ shaped.double()
     # In steps of a 32,767th of the largest coordinate: 0.03 mm of a metre.

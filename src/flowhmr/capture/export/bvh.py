@@ -7,7 +7,6 @@ those nearest to the frame before are taken, so that curves do not jump.
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -65,6 +64,8 @@ def nearest_zxy_deg(rotmats: Float[Tensor, "t j 3 3"]) -> Float[np.ndarray, "t j
 
     ``(z, x, y)`` and ``(z + 180, 180 - x, y + 180)`` are the same rotation, as are whole turns.
     """
+    import roma
+
     z, x, y = roma.rotmat_to_euler("ZXY", rotmats.double(), as_tuple=True, degrees=True)
     same = torch.stack([torch.stack([z, x, y], -1), torch.stack([z + 180, 180 - x, y + 180], -1)])
     ways = same.numpy()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
@@ -97,6 +96,8 @@ def largest_influences(
 
 def unit_quaternions(rotmats: Float[Tensor, "t *j 3 3"]) -> Float32[np.ndarray, "t *j 4"]:
     """Rotations as (x, y, z, w), of signs such that each frame is nearest to the one before."""
+    import roma
+
     turns = roma.rotmat_to_unitquat(rotmats.double())
     same = torch.where((turns[1:] * turns[:-1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)
     turns[1:] *= same.cumprod(0)

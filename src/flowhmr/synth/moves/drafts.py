@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
 from flowhmr.body import SMPL_24
@@ -112,6 +111,8 @@ class Draw:
         self, phase: Float[np.ndarray, "t"], at: Sequence[Number], values: Sequence[Number]
     ) -> Float[np.ndarray, "t"]:
         """A periodic curve through values at phases in [0, 1), without overshoot."""
+        from scipy.interpolate import PchipInterpolator
+
         times = np.concatenate([np.array(at) - 1, at, np.array(at) + 1])
         return PchipInterpolator(times, np.tile(values, 3))(phase % 1)
 
