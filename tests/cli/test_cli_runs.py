@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -90,6 +91,29 @@ def check_overlay(path: Path, clip: Path, boxes: Path) -> None:
         x, y, w, h = box
         assert changed[y : y + h, x : x + w].mean() > 0.05
         assert changed[:, : x - w].mean() < 1e-3
+
+
+@pytest.mark.slow
+def test_fit_on_an_export_at_a_url(flowhmr, network, tmp_path):
+    answer = flowhmr(
+        "synth", "export", "--out", tmp_path / "shards", "--count", "2", "--per-shard", "1",
+        "--workers", "1", "--layers", "frames", "labels", "--source.clips.frames", "9",
+        "--source.clips.size-px", "48", "--source.clips.place.textures", "3",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    words = ("fit", "--run", "run", "--network", network, "--cache", "cache", *SHORT)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "shards") + "/", "/bucket/set/", recursive=True)
+    try:
+        answer = flowhmr(*words, "--shards", "memory://bucket/set")
+    finally:
+        memory.rm("/bucket", recursive=True)
+    assert answer.status == 0, answer.err
+    assert moved(network, Path("run/network.safetensors")) > 0
+    assert len(list(Path("cache/shards").glob("*.tar"))) == 2
+    answer = flowhmr(*words, "--shards", "memory://bucket/set")
+    assert answer.status == 1
+    assert "memory://bucket/set/index.json: got no such file" in answer.err
 
 
 @pytest.mark.slow

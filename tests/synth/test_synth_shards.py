@@ -28,6 +28,7 @@ from flowhmr.synth import shards
 from flowhmr.synth.places import PlaceConfig
 from flowhmr.synth.shards import ExportConfig, ShardClips, export_shards
 from flowhmr.synth.shards import codec as shard_codec
+from flowhmr.synth.shards import storage as shard_storage
 from flowhmr.synth.shards.codec import ALL_LAYERS, decode_clip, decode_layers, encode_clip
 from flowhmr.synth.shards.index import read_index
 from flowhmr.synth.stage import SynthConfig
@@ -377,8 +378,10 @@ def test_a_truncated_or_missing_shard_is_named(copied):
 
 def test_a_shard_is_checked_once(copied, monkeypatch):
     checked = []
-    checksum = shards.sha256
-    monkeypatch.setattr(shards, "sha256", lambda p: checked.append(p.name) or checksum(p))
+    checksum = shard_storage.sha256
+    monkeypatch.setattr(
+        shard_storage, "sha256", lambda f: checked.append(Path(f.name).name) or checksum(f)
+    )
     read = ShardClips(copied)
     for index in (0, 1, 0, 2):
         read.info_of(index)

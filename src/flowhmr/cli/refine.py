@@ -15,7 +15,7 @@ from flowhmr.cli.shared import (
 )
 from flowhmr.data import PeopleConfig, field_videos, open_field
 from flowhmr.records import Sequence
-from flowhmr.synth import ClipConfig, render_clip
+from flowhmr.synth import ClipConfig, ShardCache, render_clip, shard_videos
 from flowhmr.training import RefineConfig, refine
 
 FPS = 30.0
@@ -36,6 +36,12 @@ class Arguments:
     """Video of the field's data sets: KIND PATH IMAGES each, as `flowhmr data` takes them (3dpw
     3DPW/sequenceFiles/train 3DPW/imageFiles penn Penn/labels Penn/frames). Boxes are read, and
     nothing else."""
+    shards: tuple[str, ...] = ()
+    """Exports of `flowhmr synth export` to use as video: folders, or URLs of them (https://...,
+    s3://..., gs://..., all that fsspec reads), whose shards are fetched into --cache. Boxes are
+    read, and no labels."""
+    shards_gb: float = 50.0
+    """The shards of URLs take no more of --cache."""
     synthetic: int = 0
     """Clips of synthetic video to use as well (or instead); their labels are not looked at."""
     clips: ClipConfig = field(default_factory=ClipConfig)
@@ -61,11 +67,14 @@ def run(arguments: Arguments) -> None:
     video += [render_clip(arguments.clips, i, body) for i in range(arguments.synthetic)]
     for kind, path, images in arguments.footage:
         video += field_videos(open_field(kind, path), images, FPS)
+    cached = ShardCache(arguments.cache / "shards", arguments.shards_gb)
+    for place in arguments.shards:
+        video += shard_videos(place, cached)
     if not video and arguments.config.train.pairs:
         raise ValueError(
             "got no video; expected --video FILE with --people..., --footage KIND PATH IMAGES, "
-            "or --synthetic N; or "
-            "--config.train.pairs 0 for supervised steps alone"
+            "--shards FOLDER_OR_URL or --synthetic N; "
+            "or --config.train.pairs 0 for supervised steps alone"
         )
     make_folder(arguments.run)
     path = refine(

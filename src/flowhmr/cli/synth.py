@@ -91,7 +91,8 @@ class Export:
     each make a share."""
 
     out: Path
-    """Folder for the shards and index.json; the same command goes on after an interruption."""
+    """Folder for the shards and index.json; the same command goes on after an interruption. Copied
+    to object storage or a web server, it is read from there (`flowhmr refine --shards URL`)."""
     source: Source = field(default_factory=Source)
     """Which clips."""
     count: int = 0

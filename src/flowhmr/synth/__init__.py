@@ -19,7 +19,8 @@ from flowhmr.synth.pool import PoolConfig, StillPool
 from flowhmr.synth.renderer import paste
 from flowhmr.synth.scenes import compress, sample_background
 from flowhmr.synth.sensor import Sensor
-from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardClips, export_shards
+from flowhmr.synth.shards import ALL_LAYERS, ExportConfig, ShardCache, ShardClips, export_shards
+from flowhmr.synth.shards.video import shard_videos
 from flowhmr.synth.shots import ShotConfig
 from flowhmr.synth.slic import choose_occluder, superpixels
 from flowhmr.synth.stage import SynthConfig, set_stage
@@ -62,6 +63,7 @@ __all__ = [
     "PlaceConfig",
     "PoolConfig",
     "Sensor",
+    "ShardCache",
     "ShardClips",
     "ShotConfig",
     "SizeName",
@@ -96,6 +98,7 @@ __all__ = [
     "rest_map",
     "sample_background",
     "set_stage",
+    "shard_videos",
     "split_spec",
     "superpixels",
     "synth_clip",

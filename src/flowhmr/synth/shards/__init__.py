@@ -57,6 +57,7 @@ from flowhmr.synth.shards.index import (
     write_index,
     write_whole,
 )
+from flowhmr.synth.shards.storage import ShardCache, storage_of
 from flowhmr.synth.stage import SynthConfig
 from flowhmr.synth.truth import SynthClip, synth_clip
 
@@ -169,32 +170,44 @@ class ShardClips(Dataset[SynthClip]):
     May be handed to the workers of a ``DataLoader``: no file stays open between two clips.
 
     Args:
-        folder: where `export_shards` wrote them.
+        folder: where `export_shards` wrote them, or the URL of such a folder: ``https://``,
+            ``s3://``, ``gs://`` and all else that fsspec reads. Of a URL, the index is read at
+            once, and a shard is fetched when a clip of it is first asked for.
         layers: what to read; all that was exported by default.
         verify: check a shard's checksum when it is first read, in each process. Without it, only
-            the size of a shard is checked.
+            the size of a shard is checked. What is fetched is always checked on its way.
+        cache: where the shards of a URL are kept.
 
     Raises:
-        ValueError: no index, an unfinished export, or one without these layers.
+        ValueError: no index, an unfinished export, or one without these layers; a URL that nothing
+            installed reads, or without a cache.
+        OSError: the index cannot be fetched.
     """
 
-    def __init__(self, folder: Path, layers: tuple[str, ...] | None = None, verify: bool = True):
-        self.folder = folder
-        self.index = read_index(folder)
+    def __init__(
+        self,
+        folder: Path | str,
+        layers: tuple[str, ...] | None = None,
+        verify: bool = True,
+        cache: ShardCache | None = None,
+    ):
+        self._storage = storage_of(folder, cache)
+        self.name = self._storage.name
+        self.index = self._storage.index()
         config = self.index.made_from["config"]
         exported = tuple(config["layers"])
         self.layers = exported if layers is None else layers
-        _require_layers(self.layers, exported, f"{folder}")
+        _require_layers(self.layers, exported, self.name)
         self._count: int = config["count"]
         self._per_shard: int = config["per_shard"]
         ready = sum(shard.clips for shard in self.index.shards)
         if ready != self._count:
             raise ValueError(
-                f"{folder}: got an unfinished export of {ready} clips; expected {self._count}; "
+                f"{self.name}: got an unfinished export of {ready} clips; expected {self._count}; "
                 f"{AGAIN}"
             )
         self._verify = verify
-        self._members: dict[int, dict[str, tuple[int, int]]] = {}
+        self._members: dict[str, dict[str, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -209,19 +222,28 @@ class ShardClips(Dataset[SynthClip]):
         missing = [name for name in ALL_LAYERS if name not in self.layers]
         if missing:
             raise ValueError(
-                f"{self.folder}: got the layers {', '.join(self.layers)}; a SynthClip takes "
+                f"{self.name}: got the layers {', '.join(self.layers)}; a SynthClip takes "
                 f"{', '.join(missing)} too; use layers_of, or export and read all layers"
             )
         return self._decoded(index, decode_clip)
 
-    def layers_of(self, index: int) -> Layers:
+    def layers_of(self, index: int, layers: tuple[str, ...] | None = None) -> Layers:
         """The arrays of one clip's layers by name: ``images``, ``rotmats``, ``flow_forward``...
+
+        Args:
+            index: number of the clip.
+            layers: which of those that are read; all by default.
 
         Raises:
             IndexError: there is no such clip.
             ValueError: a shard is missing or damaged.
         """
-        return self._decoded(index, lambda members: decode_layers(members, self.layers))
+        wanted = self.layers if layers is None else layers
+        return self._decoded(index, lambda members: decode_layers(members, wanted))
+
+    def shard_of(self, index: int) -> Shard:
+        """The file that a clip is in."""
+        return self.index.shards[index // self._per_shard]
 
     def info_of(self, index: int) -> ClipInfo:
         """Name, size and body of one clip.
@@ -234,44 +256,36 @@ class ShardClips(Dataset[SynthClip]):
 
     def _decoded(self, index: int, decode: Callable[[dict[str, bytes]], Any]) -> Any:
         if not 0 <= index < self._count:
-            raise IndexError(f"{self.folder}: got clip {index}; expected 0 to {self._count - 1}")
-        number = index // self._per_shard
-        path = self.folder / self.index.shards[number].name
-        if number not in self._members:
-            self._members[number] = self._opened(path, self.index.shards[number])
-        key = _key(index) + "."
-        places = self._members[number]
-        try:
-            with path.open("rb") as file:
+            raise IndexError(f"{self.name}: got clip {index}; expected 0 to {self._count - 1}")
+        shard = self.shard_of(index)
+        first = shard.name not in self._members
+        with self._storage.open(shard, self._verify and first) as file:
+            where = f"{self.name}/{shard.name}"
+            if first:
+                self._members[shard.name] = _members(file, where)
+            key = _key(index) + "."
+            try:
                 return decode(
                     {
                         name.removeprefix(key): _read(file, *place)
-                        for name, place in places.items()
+                        for name, place in self._members[shard.name].items()
                         if name.startswith(key)
                     }
                 )
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: clip {index} cannot be read: {error}") from error
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{where}: clip {index} cannot be read: {error}") from error
 
-    def _opened(self, path: Path, shard: Shard) -> dict[str, tuple[int, int]]:
-        """Where each member of a shard begins, and its size."""
-        remedy = f"delete the file, then {AGAIN}"
-        if not path.exists():
-            raise ValueError(f"{path}: got no such file; expected a shard; {AGAIN}")
-        size = path.stat().st_size
-        if size != shard.bytes:
-            raise ValueError(f"{path}: got {size} bytes; expected {shard.bytes}; {remedy}")
-        if self._verify and (found := sha256(path)) != shard.sha256:
-            raise ValueError(
-                f"{path}: got a file with the checksum {found}; expected {shard.sha256}; {remedy}"
-            )
-        try:
-            with tarfile.open(path, "r:") as tar:
-                return {member.name: (member.offset_data, member.size) for member in tar}
-        except tarfile.TarError as error:
-            raise ValueError(
-                f"{path}: got no tar file ({error}); expected a shard; {remedy}"
-            ) from error
+
+def _members(file: BinaryIO, where: str) -> dict[str, tuple[int, int]]:
+    """Where each member of a shard begins, and its size."""
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            return {member.name: (member.offset_data, member.size) for member in tar}
+    except tarfile.TarError as error:
+        raise ValueError(
+            f"{where}: got no tar file ({error}); expected a shard; delete the file, then {AGAIN}"
+        ) from error
 
 
 def _require_layers(layers: tuple[str, ...], known: tuple[str, ...], owner: str) -> None:
@@ -404,4 +418,6 @@ def _make_shard(config: ExportConfig, folder: Path, number: int) -> Shard:
         write_whole(path, write)
     finally:
         torch.set_num_threads(threads)
-    return Shard(path.name, sha256(path), path.stat().st_size, first, len(indices))
+    with path.open("rb") as file:
+        checksum = sha256(file)
+    return Shard(path.name, checksum, path.stat().st_size, first, len(indices))

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ PARTIAL_SUFFIX = ".partial"
 AGAIN = "run the same export again: finished shards are kept"
 """The remedy for most that can go wrong."""
 
+_EXPECTED = "expected the index of exported clips; give the folder of `flowhmr synth export`"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -41,6 +43,11 @@ class Shard:
     """Number of its first clip."""
     clips: int
     """How many clips it holds."""
+
+    def __post_init__(self) -> None:
+        plain = re.fullmatch(r"\w[\w.-]*", self.name) and self.bytes > 0 and self.clips > 0
+        if not plain or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self}: expected a plain name, a SHA-256 and what it holds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +67,30 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> ShardIndex:
         ValueError: there is no index, or it is none of this package's.
     """
     path = folder / name
-    expected = "expected the index of exported clips; give the folder of `flowhmr synth export`"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        shards = tuple(Shard(**shard) for shard in index.pop("shards"))
+        return parse_index(path.read_bytes(), str(path))
     except FileNotFoundError:
-        raise ValueError(f"{path}: got no such file; {expected}") from None
+        raise ValueError(f"{path}: got no such file; {_EXPECTED}") from None
+
+
+def parse_index(content: bytes, where: str) -> ShardIndex:
+    """What the bytes of an ``index.json`` say.
+
+    Args:
+        content: of the file.
+        where: it was read, for messages.
+
+    Raises:
+        ValueError: it is none of this package's.
+    """
+    try:
+        index = json.loads(content.decode())
+        shards = tuple(Shard(**shard) for shard in index.pop("shards"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: got no readable index ({error!r}); {expected}") from error
+        raise ValueError(f"{where}: got no readable index ({error!r}); {_EXPECTED}") from error
     if index.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: got format {index.get('format')}; expected {FORMAT}; read it with the "
+            f"{where}: got format {index.get('format')}; expected {FORMAT}; read it with the "
             f"version of flowhmr that wrote it ({index.get('flowhmr')}) or export again"
         )
     return ShardIndex(index, shards)
@@ -93,8 +113,13 @@ def differences(got: Any, expected: Any, name: str = "") -> Iterator[str]:
         yield f"{name}: got {got}, expected {expected}"
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object], remedy: str = AGAIN) -> None:
     """Write beside, sync, rename: not even a power failure leaves half a file of this name.
+
+    Args:
+        path: of the file.
+        write: is given it, open.
+        remedy: what to do where the disk is full, once there is space.
 
     Raises:
         OSError: the file cannot be written; nothing of it is left.
@@ -109,16 +134,15 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
-        message = f"got a full disk; expected room for the file; free some space and {AGAIN}"
+        message = f"got a full disk; expected room for the file; free some space and {remedy}"
         raise OSError(error.errno, message, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file, hexadecimal."""
+def sha256(file: BinaryIO) -> str:
+    """Checksum of what is left of a file, hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
