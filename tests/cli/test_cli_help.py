@@ -71,7 +71,7 @@ def test_every_command_explains_its_flags(flowhmr, name):
             "out": ("--out", "OUT"),
         }
         other["config"] = ("--config", "config:light")
-        shown = other.get(field.name, (f"--{field.name}",))
+        shown = other.get(field.name, (f"--{field.name.replace('_', '-')}",))
         assert any(text in answer.out for text in shown), field.name
 
 

@@ -202,7 +202,7 @@ def test_a_run_that_is_killed_ends_where_it_would_have_ended(done, folder, monke
         updates += 1
         if updates == 4:
             raise KeyboardInterrupt
-        update(self, loss)
+        return update(self, loss)
 
     monkeypatch.setattr(TrainState, "update", counted)
     with pytest.raises(KeyboardInterrupt):

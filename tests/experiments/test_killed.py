@@ -45,10 +45,11 @@ def saving(self, path, step):
         die()
 
 def updating(self, loss):
-    update(self, loss)
+    done = update(self, loss)
     updates.append(loss)
     if moment == "step" and len(updates) == 3:
         die()
+    return done
 
 features.save_file, LoopState.save, LoopState.update = writing, saving, updating
 video = Lab.video

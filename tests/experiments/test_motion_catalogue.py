@@ -104,7 +104,7 @@ def test_a_run_from_clips_to_a_table(tmp_path, few, monkeypatch):
         updates += 1
         if updates == 2:
             raise KeyboardInterrupt
-        update(self, loss)
+        return update(self, loss)
 
     monkeypatch.setattr(LoopState, "update", counted)
     with pytest.raises(KeyboardInterrupt):
