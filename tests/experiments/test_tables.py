@@ -107,6 +107,14 @@ def test_differences_are_better_minus_other_over_the_shared_seeds():
     assert third.differences == pytest.approx((0.0,), abs=1e-9)
 
 
+def test_a_claim_of_which_a_pair_goes_the_other_way_holds_on_average():
+    two = Claim("both", (("a", "b"), ("c", "b")))
+    there, back = of(50.0, 60.0, 55.0), of(61.0, 71.0, 66.0)
+    assert verdict(two, a=there, b=BASE, c=back).word == "holds on average"
+    assert verdict(two, a=there, b=BASE, c=of(59.5, 69.5, 64.5)).word == "holds"
+    assert verdict(replace(two, no_worse=True), a=there, b=BASE, c=back).word == "holds"
+
+
 def test_seeds_that_a_pair_lacks_do_not_count_for_the_others():
     """Else seed 0 would be a mean over two pairs, the others of the better one alone."""
     two = Claim("both", (("a", "b"), ("c", "b")))

@@ -25,7 +25,7 @@ over seeds. Lower is better throughout. The papers' numbers are on their own dat
 compare directions, not values. A claim *holds* when the 95 % interval of the difference over the
 seeds (Student's t) is below zero, *does not hold* when it is above, and is *within noise* else; "no
 worse" allows one percent. Differences are better minus other, one for each pair of runs that the
-claim compares.
+claim compares; where one of them goes the other way, a claim *holds on average*.
 """
 
 
