@@ -198,8 +198,8 @@ class Run:
 
     def _forget_rows_from(self, step: int) -> None:
         """Drop the rows written after the checkpoint; their steps are done again."""
-        for path in (self.folder / SCORES, self.folder / LOSSES):
-            kept = _keep_rows(path, step)
+        _keep_rows(self.folder / SCORES, step)
+        kept = _keep_rows(self.folder / LOSSES, step)
         if kept:
             # The clock goes on too: "seconds" is what the run has taken so far.
             self._began -= float(kept[-1].split(",")[1])
