@@ -1,6 +1,6 @@
 """Training steps, and what the losses of video add to the network's own work.
 
-    python benchmarks/training.py [--rounds N] [--pairs N] [--json PATH]
+    python benchmarks/training.py [--rounds N] [--json PATH]
 
 HMR on EfficientNet-Lite0 (96 px, as the shipped network), ResNet-18 (128 px), ResNet-50 and
 HRNet-W32 (224 px), random weights, float32: a labelled step, and refinement with flow, with
@@ -8,13 +8,17 @@ TexturePose's texture, and as `flowhmr fit` does it by default (flow, and an anc
 first network looks at every frame too). They stand beside the plain step: forward, backward and
 Adam of the same frames with a loss that costs nothing. HPOF's network over features, with and
 without the raster flow loss. Batches are in memory: what preparing them costs says `loading.py`.
-Each step is the training loop's own, the second of a run.
+A step is the training loop's own: the median of a short run without its first two, in which memory
+is asked of the system that later steps use again.
 
-"visibility + flow loss" is the loss alone, forward and backward from the vertices.
+"all of flow" is what a flow step does beyond the network's work, forward and backward from the
+network's output, and the frames' noise; two whole steps differ by more than that from run to run.
+"visibility + flow loss" is the loss alone, from the vertices.
 
 The limit is arithmetic: the products and convolutions of a step.
 """
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -59,15 +63,24 @@ from flowhmr.training import (
     Run,
     TemporalLoopConfig,
     TrainConfig,
+    colour_noise,
     surface_weights,
     train,
     train_temporal,
 )
+from flowhmr.training.video import video_losses
 
 CPU = torch.device("cpu")
-CASES = {"Lite0": 96, **SIZES, "HRNet-W32": 224}
-STEPS = 2
-"""Of a run; the last is timed."""
+CASES = {
+    "Lite0": (96, FIT.train.pairs),
+    "ResNet-18": (SIZES["ResNet-18"], FIT.train.pairs),
+    "ResNet-50": (SIZES["ResNet-50"], 2),
+    "HRNet-W32": (224, 2),
+}
+"""Size of the crops in pixels, and pairs in a step: as many as `flowhmr fit` takes, where a step of
+them does not take too long."""
+STEPS, UNTIMED = 5, 2
+"""Of a run; the first ones do not count."""
 MORE_PERCENT = 15.0
 """What refinement with flow may cost a frame beyond the plain step."""
 LOSS_PERCENT = {"ResNet-18": 4.0, "ResNet-50": 1.0}
@@ -77,14 +90,14 @@ LABELLED = TrainConfig(steps=STEPS, pairs=0, workers=0, optimiser=FLOW.optimiser
 
 
 class Stopwatch(Run):
-    """A run that keeps nothing but how long its last step took.
+    """A run that keeps nothing but how long its steps took.
 
     Args:
         config: of the training.
     """
 
     def __init__(self, config: Any):
-        self.config, self.ms = config, 0.0
+        self.config, self.step_ms = config, list[float]()
 
     def resume(self, state: Any) -> int:
         """Nothing."""
@@ -95,10 +108,14 @@ class Stopwatch(Run):
         for step in range(start, steps):
             began = time.process_time()
             yield step
-            self.ms = 1e3 * (time.process_time() - began)
+            self.step_ms.append(1e3 * (time.process_time() - began))
 
     def log(self, step: int, values: dict[str, float], state: Any) -> None:
         """Nothing."""
+
+    def measured(self) -> Measured:
+        """The usual step."""
+        return Measured(statistics.median(self.step_ms[UNTIMED:]))
 
 
 class Same(Dataset):
@@ -128,7 +145,7 @@ def training_step(
         run = Stopwatch(config)
         given = [None if clip is None else Same(clip) for clip in (labelled, video)]
         train(config, network, body, *given, run, CPU)
-        return Measured(run.ms)
+        return run.measured()
 
     return work
 
@@ -156,6 +173,27 @@ def flow_loss(size_px: int, frames: int) -> Callable[[], None]:
     return step
 
 
+def all_of_flow(network: Hmr, video: Clip) -> Callable[[], None]:
+    """What a step with flow does beside running the network and updating it."""
+    body = open_body()
+    weights = surface_weights(body)
+    with torch.no_grad():
+        output = network(video.frames.flatten(0, 1))
+    params, camera = output.estimate.params, output.estimate.camera
+    turns, seen = (t.detach().requires_grad_(True) for t in (params.rotmats, camera.params))
+    estimate = replace(
+        output.estimate, params=replace(params, rotmats=turns), camera=replace(camera, params=seen)
+    )
+    output = replace(output, estimate=estimate)
+
+    def work() -> None:
+        colour_noise(video.frames, FLOW.colour_noise)
+        found = video_losses(output, video, body, weights, FLOW)
+        found.objectives["video"].total.backward()
+
+    return work
+
+
 def no_flow(count: int, size_px: int) -> FlowPair:
     """Flow below a pixel, everywhere known."""
     flow = torch.rand(count, size_px, size_px, 2)
@@ -163,11 +201,13 @@ def no_flow(count: int, size_px: int) -> FlowPair:
     return FlowPair(flow, -flow, valid, valid)
 
 
-def of_images(name: str, size_px: int, options: "TrainingOptions", folder: Path) -> list[Result]:
-    """All steps of one network."""
-    network, frames = network_of(name, size_px), 2 * options.pairs
+def of_images(
+    name: str, size_px: int, count: int, options: "TrainingOptions", folder: Path
+) -> list[Result]:
+    """All steps of one network, of ``count`` pairs."""
+    network, frames = network_of(name, size_px), 2 * count
     labelled = stills(folder, size_px, frames)[0]
-    video = pairs(folder, size_px, options.pairs)[0]
+    video = pairs(folder, size_px, count)[0]
     seen = video.frames.flatten(0, 1)
     plain = plain_step(network, seen, FLOW)
     textured = replace(FLOW, texture=TextureWeights(1.0))
@@ -179,29 +219,30 @@ def of_images(name: str, size_px: int, options: "TrainingOptions", folder: Path)
         "flow + anchor": training_step(anchored, network, None, video),
     }
     loss = flow_loss(size_px, frames)
-    times = turns({"plain": plain, "loss": loss, **kinds, **limits()}, options.rounds)
+    parts = {"plain": plain, "loss": loss, "all": all_of_flow(network, video)}
+    times = turns({**parts, **kinds, **limits()}, options.rounds)
     at = f"{name}, {size_px} px"
     found = compared(
         f"{at}: plain step", times, "plain", unit="ms/frame", per=frames,
         least=Least(flops=training_flops(lambda: network(seen))),
     )  # fmt: skip
     found += [more(f"{at}: {kind} step", times, kind) for kind in kinds]
-    share = 100 / times.ratio("loss", "plain")
-    return [
-        *found,
-        Result(
-            f"{at}: visibility + flow loss", share, "% of plain", target=LOSS_PERCENT.get(name),
-            peer="plain", ratio=100 / share,
-        ),
-    ]  # fmt: skip
+    for part, key, target in (
+        ("all of flow", "all", MORE_PERCENT),
+        ("visibility + flow loss", "loss", LOSS_PERCENT.get(name)),
+    ):
+        share = 100 / times.ratio(key, "plain")
+        found.append(Result(
+            f"{at}: {part}", share, "% of plain", target=target, peer="plain", ratio=100 / share,
+        ))  # fmt: skip
+    return found
 
 
 def more(name: str, times: Times, kind: str, beside: str = "plain") -> Result:
     """A step beside another one of as much."""
     ratio = times.ratio(kind, beside)
     return Result(
-        name, 100 * (1 / ratio - 1), "% more", target=MORE_PERCENT if kind == "flow" else None,
-        peer=beside, ratio=ratio, tolerance=0.1,
+        name, 100 * (1 / ratio - 1), "% more", peer=beside, ratio=ratio, tolerance=0.1,
     )  # fmt: skip
 
 
@@ -236,7 +277,7 @@ def of_features(options: "TrainingOptions") -> list[Result]:
         def work() -> Measured:
             run = Stopwatch(loop)
             train_temporal(loop, network, open_body(), Same(clip), run, CPU)
-            return Measured(run.ms)
+            return run.measured()
 
         return work
 
@@ -258,8 +299,6 @@ class TrainingOptions(Options):
 
     rounds: int = 3
     """How often everything is measured."""
-    pairs: int = 2
-    """Of video frames in a step; labelled steps have as many crops as these have frames."""
 
 
 def measure(options: TrainingOptions) -> list[Result]:
@@ -267,8 +306,8 @@ def measure(options: TrainingOptions) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         found = [
             result
-            for network, size_px in CASES.items()
-            for result in of_images(network, size_px, options, Path(name))
+            for network, (size_px, count) in CASES.items()
+            for result in of_images(network, size_px, count, options, Path(name))
         ]
     return [*found, *of_features(options)]
 
