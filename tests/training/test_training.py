@@ -299,6 +299,15 @@ def test_learning_rate_course():
     assert rates == sorted(rates[:50]) + sorted(rates[50:], reverse=True)
 
 
+def test_a_run_shorter_than_its_fall_begins_at_the_full_rate():
+    short, longer = (
+        TrainConfig(steps=10, optimiser=OptimiserConfig(1.0, decay=d)) for d in (10, 1000)
+    )
+    rates = [learning_rate(longer, s) for s in range(10)]
+    assert rates[0] == 1.0
+    assert rates == [learning_rate(short, s) for s in range(10)]
+
+
 def test_surface_weights_sum_to_the_surface():
     body = open_body()
     weights = surface_weights(body)

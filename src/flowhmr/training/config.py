@@ -26,7 +26,8 @@ class OptimiserConfig:
     warmup: int = 0
     """Steps over which the learning rate rises from zero."""
     decay: int = 0
-    """Last steps, over which the learning rate falls to zero; 0 keeps it."""
+    """Last steps, over which the learning rate falls to zero (all, in a run of fewer); 0 keeps
+    it."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     average: float = 0.0

@@ -231,7 +231,7 @@ def _plain(config: LoopConfig) -> dict[str, Any]:
 
 def _falls_from(config: dict[str, Any]) -> int:
     """The step from which the length of a run matters: its learning rate begins to fall."""
-    return config["steps"] - config["optimiser"]["decay"]
+    return max(0, config["steps"] - config["optimiser"]["decay"])
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -241,5 +241,6 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     """
     optimiser = config.optimiser
     rising = (step + 1) / max(1, optimiser.warmup)
-    fallen = (step - _falls_from(asdict(config))) / max(1, optimiser.decay)
+    # Shorter runs fall all along: to begin in the middle of the fall would be to learn little.
+    fallen = (step - _falls_from(asdict(config))) / max(1, min(optimiser.decay, config.steps))
     return optimiser.learning_rate * min(1.0, rising, 1 - math.sqrt(max(0.0, fallen)))
