@@ -104,6 +104,19 @@ def test_estimates_are_bodies_of_both_frames():
     assert found.feature.shape == (2, PAIRS, network().backbone.out_features)
 
 
+def test_shifts_may_be_metres():
+    """``u = s (X + tx)``, as `HmrConfig.shift` says."""
+    crop, metres = network(), network(replace(TINY, hmr=replace(TINY.hmr, shift="metres")))
+    with torch.no_grad():
+        for net in (crop, metres):
+            net.start[-2:] = torch.tensor([0.2, -0.1])
+    metres.load_state_dict(crop.state_dict())
+    one, two = crop(clip()), metres(clip())
+    for ours, theirs in ((one.now, two.now), (one.after, two.after)):
+        assert_close(theirs.camera.scale, ours.camera.scale)
+        assert_close(theirs.camera.shift, ours.camera.scale[..., None] * ours.camera.shift)
+
+
 def test_it_starts_at_the_mean():
     mean = mean_params()
     found = MotionHmr(TINY, mean).eval()(clip())

@@ -122,10 +122,11 @@ class MotionHmr(nn.Module):
         # In half precision what is remembered over a clip drifts; it takes no time to speak of.
         with torch.autocast(feature.device.type, enabled=False):
             recalled, _ = self.lstm(feature.float())
-        now, after = (head(recalled, self.start) for head in (self.now, self.after))
-        return MotionOutput(
-            bodies_of(now, self.body_id), bodies_of(after, self.body_id), feature.float()
+        now, after = (
+            bodies_of(head(recalled, self.start), self.body_id, self.config.hmr.shift)
+            for head in (self.now, self.after)
         )
+        return MotionOutput(now, after, feature.float())
 
     def maps(self, seen: MotionInput) -> Float[Tensor, "b n c s s"]:
         """What the first convolution gets: picture, flow, heatmaps, flag; zeros where lost."""
