@@ -145,6 +145,25 @@ def test_unknown_keypoints_are_ignored(poison):
     assert gradient[confidence > 0].all()
 
 
+def test_unknown_bodies_are_ignored():
+    """Their numbers mean nothing, and may be NaN: none gets into values or gradients."""
+    estimate, joints_m, labels = truth()
+    labels.params.rotmats[1], labels.params.betas[1], labels.joints_m[1] = NAN, NAN, NAN
+    labels = replace(labels, has_body=torch.tensor([True, False, True]))
+    rotmats, betas, joints_m = (
+        (t.nan_to_num(0.5) + 0.1).requires_grad_()
+        for t in (estimate.params.rotmats, estimate.params.betas, joints_m)
+    )
+    estimate = replace(estimate, params=replace(estimate.params, rotmats=rotmats, betas=betas))
+    terms = supervised_terms(estimate, joints_m * 1.1, NO_MAPS, labels, SIZE)
+    for values in (terms.joints, terms.pose, terms.shape):
+        assert (values > 0).tolist() == [True, False, True]
+    total = (terms.joints + terms.pose + terms.shape).sum()
+    for gradient in torch.autograd.grad(total, [rotmats, betas, joints_m]):
+        assert gradient.isfinite().all()
+        assert not gradient[1].any()
+
+
 def test_keypoint_gradients():
     points = (10 * noise(2, 3, 2)).requires_grad_()
     confidence = torch.tensor([[1.0, 0.3, 0.0]] * 2, dtype=torch.float64)

@@ -227,13 +227,14 @@ class TestKeypointsAlone:
         found = temporal_objectives(said, clip, open_body(), self.LOOP)
         return [*found, *adversarial_objectives(said, clip, judge, self.LOOP)]
 
-    def test_what_their_bodies_are_makes_no_difference(self):
+    @pytest.mark.parametrize("anything", [7.0, torch.nan])
+    def test_what_their_bodies_are_makes_no_difference(self, anything):
         clip, said = self.half(), truth(Clips()[1])
         assert clip.labels is not None
         rotmats = clip.labels.params.rotmats.clone()
-        rotmats[BATCH // 2 :] = torch.eye(3)
+        rotmats[BATCH // 2 :] = anything
         joints_m = clip.labels.joints_m.clone()
-        joints_m[BATCH // 2 :] = 7.0
+        joints_m[BATCH // 2 :] = anything
         params = replace(clip.labels.params, rotmats=rotmats)
         other = replace(clip, labels=replace(clip.labels, params=params, joints_m=joints_m))
         for one, two in zip(self.objectives(clip, said), self.objectives(other, said)):

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from flowhmr.body import SMPL_24
 from flowhmr.cameras import WeakCamera, pixel_centres_px, project_weak
 from flowhmr.geometry import masked_mean, weighted_mean
-from flowhmr.records import Estimate, Labels, known_bodies
+from flowhmr.records import Estimate, Labels, known_bodies, without_unknown
 
 HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
 
@@ -154,7 +154,7 @@ def supervised_terms(
         size_px: of the crop.
     """
     points_px = project_weak(joints_m, estimate.camera, size_px)[..., :2]
-    known = known_bodies(labels)
+    known, labels = known_bodies(labels), without_unknown(labels)
     target_px, confidence = labels.keypoints_px, labels.keypoint_confidence
     return SupervisedTerms(
         keypoints=keypoint_loss(points_px, target_px, confidence, size_px),

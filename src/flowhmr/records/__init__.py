@@ -8,6 +8,7 @@ from flowhmr.records.clip import (
     TestClip,
     join_labels,
     known_bodies,
+    without_unknown,
 )
 from flowhmr.records.estimate import Estimate, Lifted, Track, join_estimates
 from flowhmr.records.features import FeatureClip, FeatureLink
@@ -41,4 +42,5 @@ __all__ = [
     "join_estimates",
     "join_labels",
     "known_bodies",
+    "without_unknown",
 ]

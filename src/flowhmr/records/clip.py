@@ -1,7 +1,7 @@
 """What data gives."""
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Labels:
     Covers the same square as the image or crop."""
     has_body: Bool[Tensor, "*b"] | None = None
     """Frames of which pose, shape and 3D joints are known; None: all. Of the others, whose numbers
-    mean nothing, there are 2D joints alone."""
+    mean nothing and may be NaN, there are 2D joints alone."""
 
 
 def join_labels(parts: list[Labels]) -> Labels:
@@ -59,6 +59,21 @@ def known_bodies(labels: Labels) -> Bool[Tensor, "*b"]:
         return labels.has_body
     betas = labels.params.betas
     return torch.ones(betas.shape[:-1], dtype=torch.bool, device=betas.device)
+
+
+def without_unknown(labels: Labels) -> Labels:
+    """The same with zeros for the numbers of bodies that are not known, which may be NaN: NaN
+    times nothing is NaN, and so is its gradient."""
+    if labels.has_body is None:
+        return labels
+    known = labels.has_body[..., None]
+    params = BodyParams(
+        torch.where(known[..., None, None], labels.params.rotmats, 0.0),
+        torch.where(known, labels.params.betas, 0.0),
+        labels.params.body_id,
+    )
+    joints_m = torch.where(known[..., None], labels.joints_m, 0.0)
+    return replace(labels, params=params, joints_m=joints_m)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ from flowhmr.networks import (
     TemporalOutput,
     windows_around,
 )
-from flowhmr.records import FeatureClip, Labels, known_bodies
+from flowhmr.records import FeatureClip, Labels, known_bodies, without_unknown
 from flowhmr.training.config import LoopConfig
 
 
@@ -188,11 +188,13 @@ def adversarial_objectives(
 
 
 def _consecutive_labels(output: TemporalOutput, clip: FeatureClip) -> Labels:
-    """The truth ``[b n]`` about the frames of a network that says one after the other."""
+    """The truth ``[b n]`` about the frames of a network that says one after the other; zeros for
+    bodies that are not known."""
     begin = _begin(output)
     if clip.labels is None:
         raise ValueError("got clips without labels; expected some to learn from")
-    return map_tensors(clip.labels, lambda t: t[:, begin : begin + len(output.frames)])
+    rows = slice(begin, begin + len(output.frames))
+    return without_unknown(map_tensors(clip.labels, lambda t: t[:, rows]))
 
 
 def _known_motion(labels: Labels) -> Float[Tensor, "b"]:
