@@ -26,7 +26,7 @@ from flowhmr.losses import AnchorWeights, FlowWeights, NonFiniteLoss
 from flowhmr.training import CheckpointError, OptimiserConfig, Run, TrainConfig, train
 from flowhmr.training.loop import colour_noise, frozen_statistics
 from flowhmr.training.state import TrainState, learning_rate
-from flowhmr.training.video import surface_weights, video_terms, where_body
+from flowhmr.training.video import surface_weights, video_losses, video_terms, where_body
 
 
 @pytest.mark.slow
@@ -306,6 +306,22 @@ def test_a_run_shorter_than_its_fall_begins_at_the_full_rate():
     rates = [learning_rate(longer, s) for s in range(10)]
     assert rates[0] == 1.0
     assert rates == [learning_rate(short, s) for s in range(10)]
+
+
+@pytest.mark.parametrize("by_surface", [True, False])
+def test_vertices_count_by_their_surface_or_all_the_same(
+    tmp_path, pool, video, monkeypatch, by_surface
+):
+    told = []
+
+    def seen(output, clip, body, vertex_weights, config):
+        told.append(vertex_weights)
+        return video_losses(output, clip, body, vertex_weights, config)
+
+    monkeypatch.setattr("flowhmr.training.loop.video_losses", seen)
+    run(replace(BOTH, steps=1, by_surface=by_surface), tmp_path, pool, video)
+    weights = surface_weights(open_body())
+    assert torch.equal(told[0], weights if by_surface else torch.ones_like(weights))
 
 
 def test_surface_weights_sum_to_the_surface():

@@ -71,7 +71,7 @@ OURS_FLOW = OURS_LOOP.flow_loss
 # A larger texture weight makes bodies drift (`flowhmr experiment weights`).
 TEXTURE, KEYPOINTS = TextureWeights(5.0), KeypointWeights(80.0)
 # The paper's: neighbours, squared residuals in the pair's mean flow, no anchor while there are
-# labels, batch norm frozen in the video's pass only, every visible vertex.
+# labels, batch norm frozen in the video's pass only, every visible vertex, all the same.
 PAPER_FLOW = FlowLossConfig(consistent=False)
 PAPER_LOOP = replace(
     OURS_LOOP,
@@ -80,6 +80,7 @@ PAPER_LOOP = replace(
     frozen=False,
     on_body=False,
     on_part_m=0.0,
+    by_surface=False,
     fixed_levels=0,
     anchor=AnchorWeights(0.0, 0.0, 0.0),
 )

@@ -85,6 +85,9 @@ class TrainConfig(LoopConfig):
     """With ``on_body``, compare only where the part that the network sees is, in the rest pose, at
     most this far from the vertex: one that lies on another limb would read that limb's flow. 0:
     any part will do."""
+    by_surface: bool = True
+    """In flow and texture loss a vertex counts as much as the surface that it stands for: half of
+    the open body's are in head, hands and feet. False: all the same, as in the paper."""
     texture: TextureWeights = field(default_factory=lambda: TextureWeights(0.0))
     """Weight of the texture loss (TexturePose, Eq. 6)."""
     texture_loss: TextureLossConfig = field(default_factory=TextureLossConfig)

@@ -61,6 +61,8 @@ def train(
     labelled = batches(stills, start, config) if stills is not None and config.batch else None
     unlabelled = batches(pairs, start, config) if pairs is not None and config.pairs else None
     vertex_weights = surface_weights(body)
+    if not config.by_surface:
+        vertex_weights = torch.ones_like(vertex_weights)
 
     for step in run.progress(start, config.steps):
         state.begin_step(step)

@@ -383,6 +383,7 @@ def test_of4hmr_is_refined_as_its_paper_says():
     assert config.train.optimiser.learning_rate == 5e-5
     assert config.train.batch == 64
     assert config.train.flow_loss.scaled
+    assert not config.train.by_surface
     assert PAPER_RUNS["of4hmr-of-10"].share == 0.1
     # Each loss by itself, and together.
     for name, weighed in (

@@ -60,6 +60,7 @@ REFINEMENT = RefineConfig(
         flow=FlowWeights(0.003),
         flow_loss=PAPER_FLOW,
         on_body=False,
+        by_surface=False,
     ),
 )
 COMPOSITE = CompositeConfig()
