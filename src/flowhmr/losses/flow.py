@@ -28,7 +28,7 @@ class FlowLossConfig:
     """Without ``scaled``, what disagreement is measured in; with it, the least mean flow to divide
     by: in still pairs the flow is noise, which a division by it would blow up."""
     consistent: bool = True
-    """Leave out vertices whose image flow fails the forward-backward check."""
+    """Leave out vertices whose image flow fails the forward-backward check; not in the paper."""
 
 
 @dataclass(frozen=True)

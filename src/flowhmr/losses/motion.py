@@ -13,7 +13,7 @@ from flowhmr.records import Estimate, TrackLabels
 
 HIPS = [SMPL_24.index("left_hip"), SMPL_24.index("right_hip")]
 FAR = 2.0
-"""A joint further off in the picture than this, in crop half-widths, pulls no harder."""
+"""A joint further off in the picture than this, in crop half-widths, does not pull any more."""
 
 
 @dataclass(frozen=True)

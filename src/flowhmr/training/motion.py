@@ -303,7 +303,7 @@ def train_motion(
         if others is not None and state.network.adversary is not None:
             other = to_device(next(others), device)
             with state.forward_pass():
-                # Batch norm sees each domain by itself, as it will at test time.
+                # Batch norm sees each domain by itself; at test time it has the means of both.
                 strange = state.network.network(other.input).feature
             logits = [state.network.adversary(f) for f in (found.feature, strange)]
             told_apart = weigh(adversary_terms(*logits), config.dann)
