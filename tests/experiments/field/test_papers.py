@@ -384,6 +384,10 @@ def test_of4hmr_is_refined_as_its_paper_says():
     assert config.train.batch == 64
     assert config.train.flow_loss.scaled
     assert not config.train.by_surface
+    for varied in (config.augment, PAPER_RUNS["of4hmr-bl-100"].config.augment):
+        assert (varied.scale, varied.rotate, varied.rotate_deg) == (0.25, 0.4, 30)
+        assert (varied.flip, varied.colour) == (0.5, 0.4)
+        assert {varied.occluder, varied.close, varied.shift, varied.degrade} == {0}
     assert PAPER_RUNS["of4hmr-of-10"].share == 0.1
     # Each loss by itself, and together.
     for name, weighed in (

@@ -44,7 +44,17 @@ LOOP = TrainConfig(
     workers=8,
     checkpoint_every=2_000,
 )
-AUGMENT = AugmentConfig()
+AUGMENT = AugmentConfig(
+    scale=0.25,
+    shift=0.0,
+    rotate=0.4,
+    rotate_deg=30.0,
+    close=0.0,
+    other_person=0.0,
+    occluder=0.0,
+    degrade=0.0,
+)
+"""SPIN's and EFT's."""
 # Section 5 and appendix D: neighbours, RAFT, the squared residual in the pair's mean flow; the
 # weights of its losses are lost, ours were chosen on validation video of SynthMotion.
 # There the labelled loss was not multiplied by 60, which is taken back: what counts is their ratio.
