@@ -51,7 +51,7 @@ def test_from_video_to_a_network_and_on(flowhmr, clip, two, lift, network, monke
     """Two people; then longer, with the bodies that were found the first time."""
     words = (
         "adapt", clip, "--run", "mine", "--network", network, "--lift", lift,
-        "--capture.people.detector", "", "--capture.people.boxes", two, *QUICK,
+        "--capture.people.boxes", two, *QUICK,
     )  # fmt: skip
     answer = flowhmr(*words, "--config.train.steps", "2")
     assert answer.status == 0, answer.err
@@ -81,7 +81,7 @@ def test_from_video_to_a_network_and_on(flowhmr, clip, two, lift, network, monke
 def test_what_goes_wrong_is_said(flowhmr, clip, two, lift, network):
     words = (
         "adapt", clip, "--run", "mine", "--network", network, "--lift", lift,
-        "--capture.people.detector", "", "--capture.people.boxes", two, *QUICK,
+        "--capture.people.boxes", two, *QUICK,
     )  # fmt: skip
     answer = flowhmr(*words, "--trust.keypoints-px", "0.01")
     assert answer.status == 1

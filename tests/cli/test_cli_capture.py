@@ -31,7 +31,7 @@ def lift(tmp_path_factory) -> Path:
 
 
 def people(boxes: Path) -> tuple[str | Path, ...]:
-    return ("--config.people.detector", "", "--config.people.boxes", boxes)
+    return ("--config.people.boxes", boxes)
 
 
 @pytest.mark.slow

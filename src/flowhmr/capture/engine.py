@@ -39,6 +39,9 @@ from flowhmr.geometry import pick
 from flowhmr.networks import ContextHmr, Hmr, Lift, TemporalHmr
 from flowhmr.records import PersonMotion, SceneMotion
 
+DETECTOR = "mediapipe:4"
+"""Asked where nothing says where people are."""
+
 Progress = Callable[[str, int, int | None], None]
 """Told (stage, frames done, frames in all or None)."""
 
@@ -47,9 +50,10 @@ Progress = Callable[[str, int, int | None], None]
 class CaptureConfig:
     """How a video is captured."""
 
-    people: PeopleConfig = field(default_factory=lambda: PeopleConfig(detector="mediapipe:4"))
-    """Where the people are: a detector, or a file of keypoints. With ``init`` it may be nothing
-    (an empty detector), and then flow alone refines; ``person`` is the tool's number."""
+    people: PeopleConfig = field(default_factory=lambda: PeopleConfig(detector=DETECTOR))
+    """Where the people are: a detector, or a file of keypoints, which takes the default detector's
+    place. With ``init`` it may be nothing (an empty detector), and then flow alone refines;
+    ``person`` is the tool's number."""
     init: Path | None = None
     """Result of another tool to start from (4D-Humans, VIBE, TCMR, PARE, WHAM, TRAM, ROMP,
     MediaPipe): its people are refined and exported; see docs/other-tools.md."""
@@ -60,6 +64,11 @@ class CaptureConfig:
     """Flow estimator: dis, dis:medium, raft ..."""
     fit: TrackFitConfig = field(default_factory=TrackFitConfig)
     """Refinement of the motion over the whole track."""
+
+    def __post_init__(self) -> None:
+        people = self.people
+        if people.detector == DETECTOR and (people.boxes or people.keypoints or people.box):
+            object.__setattr__(self, "people", replace(people, detector=""))
 
 
 @dataclass(frozen=True, eq=False)
