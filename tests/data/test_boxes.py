@@ -204,6 +204,33 @@ def test_no_file_no_boxes(tmp_path):
         track_of(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
 
 
+def test_places_without_numbers_are_missing_keypoints(tmp_path):
+    """Whatever their confidence says; it never counts for more than 1."""
+    one = [[10.0 * k, 5.0, 0.9] for k in range(17)]
+    one[2][0], one[3][1], one[4][2], one[5][2] = float("nan"), float("inf"), float("nan"), 95.0
+    (tmp_path / "b.json").write_text(ours(frames=[0], boxes_px=[[1, 2, 3, 4]], keypoints_px=[one]))
+    (track,) = read_boxes(tmp_path / "b.json")
+    assert track.keypoints_px is not None
+    assert not track.keypoints_px[0, 2:5].any()
+    assert track.keypoints_px[0, 5].tolist() == [50.0, 5.0, 1.0]
+    assert track.keypoints_px[0, 6].tolist() == pytest.approx([60.0, 5.0, 0.9])
+
+
+def test_a_damaged_npz_is_named(tmp_path):
+    write_boxes(tmp_path / "b.npz", [random_track(0)])
+    whole = (tmp_path / "b.npz").read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 11):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "b.npz").write_bytes(damaged)
+        try:
+            read_boxes(tmp_path / "b.npz")
+        except BoxError as error:
+            refused += "b.npz: got" in str(error)
+    assert refused > 20
+
+
 def test_npz_of_another_kind(tmp_path):
     np.savez(tmp_path / "b.npz", something=np.zeros(3))
     with pytest.raises(BoxError, match="KeyError 'frame'"):

@@ -27,6 +27,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from zipfile import BadZipFile, is_zipfile
+from zlib import error as ZlibError
 
 import numpy as np
 import torch
@@ -59,7 +60,9 @@ def read_boxes(path: Path | str) -> list[PersonTrack]:
         ) from error
     except BoxError as error:
         raise BoxError(f"{path}: {error}") from error
-    except (ValueError, TypeError, KeyError, BadZipFile) as error:
+    except (
+        ValueError, TypeError, KeyError, EOFError, NotImplementedError, BadZipFile, ZlibError,
+    ) as error:  # fmt: skip
         raise BoxError(
             f"{path}: got {type(error).__name__} {error}; expected the layout that "
             "flowhmr.data.box_files describes"
@@ -99,8 +102,9 @@ def _read_npz(path: Path) -> list[PersonTrack]:
     with path.open("rb") as file:
         if not is_zipfile(file):
             raise BoxError("got a file that is not npz; expected one written by numpy.savez")
-    with np.load(path) as content:
-        rows = {name: content[name] for name in content.files}
+        file.seek(0)
+        with np.load(file) as content:
+            rows = {name: content[name] for name in content.files}
     return _from_rows(rows)
 
 
@@ -148,12 +152,15 @@ def _from_rows(rows: dict) -> list[PersonTrack]:
         mine = np.flatnonzero(people == person)
         mine = mine[np.argsort(frames[mine], kind="stable")]
         points = torch.tensor(keypoints[mine], dtype=torch.float32)
+        # A place without a number is no place, whatever its confidence.
+        known = points.isfinite().all(-1, keepdim=True)
+        points[..., 2].clamp_(0, 1)
         track = PersonTrack(
             int(person),
             torch.tensor(frames[mine].astype(np.int64)),
             torch.tensor(boxes[mine]),
             torch.tensor(confidence[mine]),
-            None if bool(points.isnan().all()) else points.nan_to_num(0.0),
+            torch.where(known, points, 0.0) if bool(known.any()) else None,
         )
         tracks.append(track)
     return tracks
