@@ -132,7 +132,9 @@ def test_boxes_outside_the_picture_are_refused(folder):
         people(folder, PeopleConfig(box=("500,10,20,20",)))
 
 
-@pytest.mark.parametrize("name", ["guess", "mediapipe:0", "mediapipe:-2", "mediapipe:two"])
+@pytest.mark.parametrize(
+    "name", ["guess", "mediapipe:0", "mediapipe:-2", "mediapipe:two", "command: "]
+)
 def test_unknown_detectors_are_refused(folder, name):
     with pytest.raises(BoxError, match=f"got '{name}'; expected mediapipe, mediapipe:PEOPLE"):
         people(folder, PeopleConfig(detector=name))
@@ -150,6 +152,21 @@ def test_mediapipe_is_told_how_many_people(folder, monkeypatch, name, count):
     with pytest.raises(DetectorError):
         people(folder, PeopleConfig(detector=name))
     assert asked == [{"people": count}]
+
+
+def test_words_of_a_command_may_be_quoted(folder, monkeypatch):
+    asked = []
+
+    def process(command):
+        asked.append(command)
+        raise DetectorError("not here")
+
+    monkeypatch.setattr("flowhmr.data.people.DetectorProcess", process)
+    with pytest.raises(DetectorError):
+        people(folder, PeopleConfig(detector="command:'/my tools/detect' --fast"))
+    assert asked == [["/my tools/detect", "--fast"]]
+    with pytest.raises(BoxError, match=r"got command:o'brien/detect \(No closing quotation\)"):
+        people(folder, PeopleConfig(detector="command:o'brien/detect"))
 
 
 def test_each_video_has_its_own_files():

@@ -1,5 +1,7 @@
 """People of a video: who is where, and the images that pairs and crops are cut from."""
 
+import os
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -52,7 +54,8 @@ class PeopleConfig:
     detector: str = ""
     """``mediapipe`` (one person; makes its own environment on first use), ``mediapipe:4`` (up to
     so many people at a time), ``keypoint-rcnn`` (several; weights are downloaded by torchvision),
-    ``keypoint-rcnn:FILE``, or ``command:...`` for a program that speaks the detector protocol."""
+    ``keypoint-rcnn:FILE``, or ``command:...`` for a program that speaks the detector protocol, its
+    words split as a shell does."""
     person: int | None = None
     """Number of the person to take; all by default."""
 
@@ -137,8 +140,8 @@ def _detected(
     count = rest or "1"
     if kind == "mediapipe" and count.isdecimal() and int(count) > 0:
         process = mediapipe_detector(people=int(count))
-    elif kind == "command" and rest:
-        process = DetectorProcess(rest.split())
+    elif kind == "command" and rest.strip():
+        process = DetectorProcess(_words(rest))
     elif kind == "keypoint-rcnn":
         process = nullcontext(KeypointRcnn(str(device), Path(rest) if rest else None))
     else:
@@ -149,6 +152,17 @@ def _detected(
     key = {"detector": name} | ({} if journal is None else source_key(Path(video.info.path)))
     with process as detector, Journal(journal, key) as kept:
         return detect(video, detector, on_progress, kept)
+
+
+def _words(command: str) -> list[str]:
+    """A command's words: quotes hold a path with spaces together."""
+    try:
+        return shlex.split(command, posix=os.name == "posix")
+    except ValueError as error:
+        raise BoxError(
+            f"detector: got command:{command} ({error}); expected words as a shell splits them; "
+            "close or quote the quotation mark"
+        ) from error
 
 
 def sequences_of(path: Path, tracks: list[PersonTrack], crop_px: int) -> list[Sequence]:
