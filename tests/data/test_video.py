@@ -232,6 +232,14 @@ def test_a_hole_in_the_file_is_skipped(tmp_path, caplog):
     assert shades[-1] == 39
 
 
+def test_names_that_look_like_protocols(tmp_path, clip, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("10:30.mp4", "concat:a.mp4", "-y.mp4", "ü 1.mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+        with open_video(name) as video:
+            assert len(video.read(0, 2)) == 2
+
+
 def test_what_is_no_video_is_refused(tmp_path, clip):
     data = clip.read_bytes()
     files = {
@@ -395,6 +403,13 @@ def test_bad_folders_name_the_offender(folder, tmp_path_factory):
     (folder / "frame7.png").write_bytes(b"\x89PNG nonsense")
     with pytest.raises(VideoError, match=r"frame7.png: got .*; expected an image"):
         open_video(folder)
+
+
+def test_an_image_that_is_too_large_is_named(tmp_path, monkeypatch):
+    Image.fromarray(scene(9, 64, 64)).save(tmp_path / "wide.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(VideoError, match=r"wide.png: got Image size .*; expected an image"):
+        open_video(tmp_path / "wide.png")
 
 
 def test_an_image_cut_short_is_named_when_read(tmp_path):

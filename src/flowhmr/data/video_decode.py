@@ -22,6 +22,9 @@ DEFAULT_FPS = 30.0
 # their frame rate; above this a rate is measured instead of believed.
 CREDIBLE_FPS = 250.0
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow says of a file that it does not read."""
+
 # A frame that is decoded but not yet converted to RGB: its time in seconds, and the conversion.
 Shot = tuple[float, Callable[[], np.ndarray]]
 
@@ -56,7 +59,7 @@ class VideoFile:
         self.path = path
         self._warned = False
         try:
-            with av.open(str(path)) as container:
+            with _opened(path) as container:
                 stream = self._stream(container)
                 first = next(_decoded(container, stream, []), None)
                 if first is None:
@@ -101,7 +104,7 @@ class VideoFile:
         """All frames that decode; times strictly increase, from 0."""
         damage: list[str] = []
         count, start_s, last_s = 0, 0.0, 0.0
-        with av.open(str(self.path)) as container:
+        with _opened(self.path) as container:
             for frame in _decoded(container, self._stream(container), damage):
                 time_s = 0.0
                 if count == 0:
@@ -136,6 +139,11 @@ class VideoFile:
             max(self._expected, count),
             f" ({len(damage)} damaged parts, first: {damage[0]})" if damage else "",
         )
+
+
+def _opened(path: Path) -> InputContainer:
+    """FFmpeg takes what stands before a colon for a protocol, but for whole paths."""
+    return av.open(str(path.absolute()))
 
 
 def _decoded(
@@ -230,7 +238,7 @@ def _image_size(file: Path) -> tuple[int, int]:
         with Image.open(file) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from error
 
 
@@ -244,7 +252,7 @@ def _read_image(file: Path) -> np.ndarray:
             if image.mode == "P":
                 image = image.convert("RGBA")
             return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise _unreadable(file, error) from error
 
 
