@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from flowhmr.cli.shared import require_one
+from flowhmr.cli.shared import default_cache, require_one
 
 
 def check(answer, command: str, got: str, expected: str, remedy: str) -> None:
@@ -331,3 +331,13 @@ def test_what_many_processes_may_run(monkeypatch, words, may):
     else:
         with pytest.raises(ValueError, match="got 2 processes; expected one: only pretrain"):
             require_one(words[0], words[1:])
+
+
+@pytest.mark.parametrize("said", ["", None])
+def test_an_empty_cache_variable_is_none(monkeypatch, tmp_path, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if said is None:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", said)
+    assert default_cache() == tmp_path / ".cache" / "flowhmr"

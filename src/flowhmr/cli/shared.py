@@ -79,7 +79,7 @@ def require_one(name: str, words: Several[str] = ()) -> None:
 
 def default_cache() -> Path:
     """Where flow and synthetic stills are kept between runs: ``$XDG_CACHE_HOME/flowhmr``."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowhmr"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flowhmr"
 
 
 def device_of(name: str) -> torch.device:
