@@ -1,8 +1,10 @@
 """Another tool's result as the start: where its bodies stand, who is who, from file to motion."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -28,14 +30,15 @@ from flowhmr.capture import (
     read_results,
     starts_of,
 )
-from flowhmr.capture.lifting import LiftedTrack, LimbFlow
-from flowhmr.capture.taken import SMPL_PELVIS_M, within
+from flowhmr.capture.lifting import LimbFlow
+from flowhmr.capture.taken import SMPL_PELVIS_M
 from flowhmr.data import (
     LIMB_POINTS,
     BoxError,
     PeopleConfig,
     PersonTrack,
     boxes_from_keypoints,
+    open_video,
     write_boxes,
     write_video,
 )
@@ -369,16 +372,6 @@ def test_of_the_network_only_the_feet_are_taken(network):
     assert float((own.motion.params.rotmats - motion.params.rotmats).abs().max()) > 0.1
 
 
-def test_frames_beyond_the_video_go_and_a_result_beyond_it_is_refused():
-    motion = person()
-    lifted = LiftedTrack(motion, torch.rand(6, 4))
-    assert within(lifted, 4).motion.frame_indices.tolist() == [0, 1, 2, 3]
-    assert torch.equal(within(lifted, 4).stands, lifted.stands[:4])
-    late = LiftedTrack(replace(motion, frame_indices=motion.frame_indices + 9), lifted.stands)
-    with pytest.raises(ResultFileError, match="got frames from 9 on; expected some of a"):
-        within(late, 8)
-
-
 FRAMES = 6
 
 
@@ -509,6 +502,53 @@ def test_a_result_of_a_longer_video_is_refused(video, network, tmp_path):
     init = wham_file(tmp_path / "wham_output.pkl", [walker(FRAMES + 2)])
     with pytest.raises(ResultFileError, match=r"got frame 7 of person 1; expected frames of a"):
         capture(video, config(init), network, BODY, DEVICE)
+
+
+@pytest.fixture(scope="module")
+def uncounted(video, tmp_path_factory) -> Path:
+    """The same in a container that does not say how many frames it has."""
+    path = tmp_path_factory.mktemp("uncounted") / "clip.mkv"
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    with open_video(path) as clip:
+        assert clip.frame_count is None
+    return path
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_frames_beyond_the_video_are_left_out(uncounted, network, tmp_path, caplog, init):
+    """Of a file that goes on; who comes only there is left out, and nobody is an error."""
+    long, late = walker(FRAMES + 3), replace(walker(), person=4)
+    late = replace(late, frame_indices=late.frame_indices + FRAMES)
+
+    def asked(*motions: PersonMotion) -> CaptureConfig:
+        if init:
+            return config(wham_file(tmp_path / "wham_output.pkl", [*motions]), steps=1)
+        write_boxes(tmp_path / "people.npz", [detected(m, m.person, 0.0) for m in motions])
+        return replace(config(Path(), steps=1, keypoints=(tmp_path / "people.npz",)), init=None)
+
+    with caplog.at_level(logging.WARNING):
+        found = capture(uncounted, asked(long, late), network, BODY, DEVICE)
+    assert [(p.person, len(p)) for p in found.scene.people] == [(1, FRAMES)]
+    assert "person 1: got frames up to 8; the video has 6 frames" in caplog.text
+    assert "person 4: got too few keypoints in every frame; left out" in caplog.text
+    with pytest.raises(BoxError, match=r"got nobody whose keypoints make a body in its 6 frames"):
+        capture(uncounted, asked(late), network, BODY, DEVICE)
+
+
+def test_who_has_too_few_keypoints_is_left_out(video, network, tmp_path):
+    """The others are captured all the same."""
+    one = detected(walker(), 0, 0.0)
+    assert one.keypoints_px is not None
+    few = one.keypoints_px.clone()
+    few[:, 2:, 2] = 0
+    write_boxes(tmp_path / "people.npz", [one, replace(one, person=1, keypoints_px=few)])
+    asked = replace(config(Path(), steps=1, keypoints=(tmp_path / "people.npz",)), init=None)
+    assert [p.person for p in capture(video, asked, network, BODY, DEVICE).scene.people] == [0]
 
 
 def test_mediapipes_file_is_lifted_without_a_detector(video, network, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The engine: a video in, the motion of its people out."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from flowhmr.capture.lifting import LiftedTrack, LimbFlow, corrected, default_ca
 from flowhmr.capture.pictured import pictured
 from flowhmr.capture.refine import Evidence, TrackFitConfig, fit_track
 from flowhmr.capture.results import ResultFileError, read_results
-from flowhmr.capture.taken import Start, begun, starts_of, within
+from flowhmr.capture.taken import Start, begun, starts_of
 from flowhmr.data import (
     BoxError,
     Journal,
@@ -28,6 +29,7 @@ from flowhmr.data import (
     PersonTrack,
     VideoFrame,
     VideoSource,
+    boxes_from_keypoints,
     find_cuts,
     open_video,
     people_of,
@@ -38,6 +40,8 @@ from flowhmr.flow import flow_estimator
 from flowhmr.geometry import pick
 from flowhmr.networks import ContextHmr, Hmr, Lift, TemporalHmr
 from flowhmr.records import PersonMotion, SceneMotion
+
+logger = logging.getLogger(__name__)
 
 DETECTOR = "mediapipe:4"
 """Asked where nothing says where people are."""
@@ -147,22 +151,49 @@ def capture(
     evidence: dict[int, Evidence] = {}
     done, everything = 0, sum(len(start.track) for start in starts)
     for number, (start, limb) in enumerate(zip(starts, limbs, strict=True)):
+        frames_before, done = done, done + len(start.track)
         with _timed(seconds, "network"):
-            track, limb = corrected(start.track, limb)
-            start = replace(start, track=track)
+            usable = _usable(start, limb, len(times_s))
+            if usable is None:
+                continue
+            start, limb = usable
             lifted = begun(start, limb, network, camera, rates[start.track.frame_indices], body)
-        if config.init is not None:
-            lifted = within(lifted, len(times_s))
         told = evidence_of(start.evidence, limb, ground.motion(number), lifted)
         with _timed(seconds, "refinement"):
-            here = partial(_share, say, done, len(start.track), everything)
+            here = partial(_share, say, frames_before, len(start.track), everything)
             motion = fit_track(lifted.motion, told, camera, body, config.fit, here)
         people.append(motion)
         evidence[motion.person] = told
-        done += len(start.track)
         say("bodies", done, everything)
+    if not people:
+        raise BoxError(
+            f"{source}: got nobody whose keypoints make a body in its {len(times_s)} frames; "
+            "expected somebody; give keypoints, or a tool's result, of this video"
+        )
     scene = SceneMotion(tuple(people), camera, size_px, torch.tensor(times_s))
     return Captured(scene, evidence, seconds)
+
+
+def _usable(start: Start, limb: LimbFlow, frames: int) -> tuple[Start, LimbFlow] | None:
+    """A person's frames that the video has, put right; None, and a warning, if nothing is left.
+
+    A file may go on where a video was cut short, or does not say how long it is.
+    """
+    there = start.track.frame_indices < frames
+    if not bool(there.all()):
+        logger.warning(
+            "person %d: got frames up to %d; the video has %d frames: going on with these",
+            start.track.person,
+            int(start.track.frame_indices[-1]),
+            frames,
+        )
+    if bool(there.any()):
+        start, limb = pick(start, there), pick(limb, there)
+        track, limb = corrected(start.track, limb)
+        if _has_keypoints(track):
+            return replace(start, track=track), limb
+    logger.warning("person %d: got too few keypoints in every frame; left out", start.track.person)
+    return None
 
 
 def _share(say: Progress, before: int, frames: int, everything: int, share: float) -> None:
@@ -263,7 +294,10 @@ def evidence_of(
 
 
 def _has_keypoints(track: PersonTrack) -> bool:
-    return track.keypoints_px is not None and bool((track.keypoints_px[..., 2] >= 0.3).any())
+    """Whether there are enough in any frame."""
+    if track.keypoints_px is None:
+        return False
+    return bool(boxes_from_keypoints(track.keypoints_px).isfinite().any())
 
 
 @contextmanager

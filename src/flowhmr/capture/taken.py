@@ -315,23 +315,3 @@ def begun(
     stands = torch.zeros(len(start.motion), lifted.stands.shape[-1])
     stands[torch.isin(start.motion.frame_indices, lifted.motion.frame_indices)] = lifted.stands
     return LiftedTrack(start.motion, stands)
-
-
-def within(lifted: LiftedTrack, frames: int) -> LiftedTrack:
-    """The part of a motion that lies in a video, whose length may be known only once it is read.
-
-    Args:
-        lifted: of one person.
-        frames: how many frames the video has.
-
-    Raises:
-        ResultFileError: none does.
-    """
-    motion = lifted.motion
-    there = motion.frame_indices < frames
-    if not bool(there.any()):
-        raise ResultFileError(
-            f"person {motion.person}: got frames from {int(motion.frame_indices[0])} on; expected "
-            f"some of a video of {frames}; give the video that the tool was run on"
-        )
-    return pick(lifted, there)
