@@ -447,6 +447,17 @@ def test_frames_are_written_at_times_of_their_own(tmp_path):
         assert container.duration / av.time_base > 1.4, "players show the last frame too"
 
 
+def test_frames_at_nearly_one_time_are_told_apart_in_float32(tmp_path):
+    """Recorders write a frame twice, a tick of their clock apart."""
+    path, at_s = tmp_path / "twice.mp4", 600.0
+    times_s = [0.0, at_s, at_s + 1 / 90_000, at_s + 1 / 30]
+    write_video(path, (scene(i) for i in range(4)), 30.0, times_s=times_s)
+    with open_video(path) as video:
+        found_s = np.array([frame.time_s for frame in video])
+    assert found_s == pytest.approx(times_s, abs=1.1e-3)
+    assert (np.diff(found_s.astype(np.float32)) > 0).all()
+
+
 def test_a_failed_write_leaves_the_old_file(clip):
     before = clip.read_bytes()
 

@@ -104,6 +104,8 @@ class VideoFile:
         """All frames that decode; times strictly increase, from 0."""
         damage: list[str] = []
         count, start_s, last_s = 0, 0.0, 0.0
+        # Else two stamps a tick of the clock apart are one in float32, minutes later.
+        least_s = min(1e-3, 0.25 / self.info.fps)
         with _opened(self.path) as container:
             for frame in _decoded(container, self._stream(container), damage):
                 time_s = 0.0
@@ -113,6 +115,7 @@ class VideoFile:
                     time_s = -1.0 if frame.time is None else frame.time - start_s
                     if time_s <= last_s:  # no time stamp, or one that runs backwards
                         time_s = last_s + 1 / self.info.fps
+                    time_s = max(time_s, last_s + least_s)
                 yield time_s, lambda frame=frame: self._upright(frame)
                 count, last_s = count + 1, time_s
         self._report(count, damage)
