@@ -38,6 +38,10 @@ def test_a_scene_knows_its_people_and_its_length():
 def test_the_frame_rate_is_that_of_most_frames():
     assert scene(times_s=[0.0, 0.04, 0.08, 1.0, 1.04]).fps == pytest.approx(25.0)
     assert scene(times_s=[0.0]).fps == 30.0
+    for fps in (24, 60, 120, 240):  # times in whole milliseconds, as in mkv and webm
+        assert scene(times_s=[round(k / fps, 3) for k in range(500)]).fps == pytest.approx(
+            fps, 1e-3
+        )
 
 
 def test_rows_are_split_at_gaps():

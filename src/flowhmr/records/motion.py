@@ -9,6 +9,10 @@ from torch import Tensor
 from flowhmr.body import BodyParams
 from flowhmr.cameras import PerspectiveCamera
 
+UNEVEN = 0.25
+"""How far a frame may be from its place on an even grid, in distances of frames: containers round
+times to milliseconds."""
+
 
 @dataclass(frozen=True, eq=False)
 class PersonMotion:
@@ -64,10 +68,23 @@ class SceneMotion:
                 )
 
     @property
+    def even_step_s(self) -> float | None:
+        """Seconds from frame to frame, if all frames are near an even grid; else None."""
+        times_s = self.times_s.detach().cpu().double()
+        step_s = float(times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
+        if step_s <= 0:
+            return None
+        places = (times_s - times_s[0]) / step_s
+        off = (places - torch.arange(len(times_s))).abs().max()
+        return step_s if float(off) <= UNEVEN else None
+
+    @property
     def fps(self) -> float:
         """Frames per second, from the median distance of frames; 30 for a single picture."""
         if len(self.times_s) < 2:
             return 30.0
+        if (step_s := self.even_step_s) is not None:
+            return 1 / step_s
         median = 1 / max(float(self.times_s.diff().median()), 1e-6)
         mean = (len(self.times_s) - 1) / max(float(self.times_s[-1] - self.times_s[0]), 1e-6)
         # Late in a long video single steps are rounded; where none is missing, the mean is exact.

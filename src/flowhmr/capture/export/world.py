@@ -15,10 +15,6 @@ from flowhmr.capture.export.readings import check_motion
 from flowhmr.geometry import axis_angle_from_rotmat, rotmat_from_axis_angle
 from flowhmr.records import PersonMotion, SceneMotion
 
-# How far a frame may be from its place on an even grid, in distances of frames: containers round
-# times to milliseconds.
-UNEVEN = 0.25
-
 
 @dataclass(frozen=True, eq=False)
 class WorldMotion:
@@ -79,13 +75,11 @@ def evenly(
         The motion and the seconds between its frames.
     """
     video_s = scene.times_s.detach().cpu().double()
+    even_s = scene.even_step_s
+    if even_s is not None:
+        first, last = int(person.frame_indices[0]), int(person.frame_indices[-1])
+        return sample(motion, video_s[first : last + 1]), even_s
     step_s = 1 / scene.fps
-    if len(video_s) > 1:
-        mean_s = float(video_s[-1] - video_s[0]) / (len(video_s) - 1)
-        places = (video_s - video_s[0]) / mean_s
-        if float((places - torch.arange(len(video_s))).abs().max()) <= UNEVEN:
-            first, last = int(person.frame_indices[0]), int(person.frame_indices[-1])
-            return sample(motion, video_s[first : last + 1]), mean_s
     count = int(float(motion.times_s[-1] - motion.times_s[0]) / step_s + 1e-3) + 1
     steps = torch.arange(count, dtype=torch.float64)
     return sample(motion, motion.times_s[0] + step_s * steps), step_s
