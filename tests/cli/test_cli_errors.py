@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from flowhmr.cli.shared import default_cache, require_one
+from flowhmr.cli.shared import StepProgress, console, default_cache, require_one
 
 
 def check(answer, command: str, got: str, expected: str, remedy: str) -> None:
@@ -341,3 +341,15 @@ def test_an_empty_cache_variable_is_none(monkeypatch, tmp_path, said):
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", said)
     assert default_cache() == tmp_path / ".cache" / "flowhmr"
+
+
+def test_brackets_in_names_are_shown():
+    name = "walk [dQw4w9WgXcQ]{0}[/x].mp4"
+    with console.capture() as said:
+        console.print(name)
+    assert said.get().strip() == name
+    with console.capture() as said:
+        told = StepProgress(name)
+        told(1, 2)
+        told(2, 2)
+    assert name in said.get()

@@ -35,7 +35,8 @@ from flowhmr.records import Sequence
 N = TypeVar("N", bound=Hmr | ContextHmr | TemporalHmr)
 ON_MANY = ("pretrain", "refine", "fit", "adapt", "lift", "motion", "train", "synth export")
 """Commands that torchrun may start on several processes."""
-console = Console(width=110 if not sys.stdout.isatty() else None)
+# No markup: brackets are parts of names of files.
+console = Console(width=110 if not sys.stdout.isatty() else None, markup=False)
 
 
 def run_command(name: str, words: list[str]) -> int:
@@ -225,11 +226,11 @@ class StepProgress:
         """Told after each chunk."""
         if self.bar is None:
             self.bar = Progress(
-                TextColumn(self.what), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
                 TextColumn("left"), TimeRemainingColumn(), console=console,
             )  # fmt: skip
             self.bar.start()
-            self.task = self.bar.add_task("", total=total)
+            self.task = self.bar.add_task(self.what, total=total)
         self.bar.update(self.task, completed=done)
         if done >= total:
             self.bar.stop()
