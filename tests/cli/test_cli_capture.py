@@ -36,6 +36,8 @@ def people(boxes: Path) -> tuple[str | Path, ...]:
 
 @pytest.mark.slow
 def test_everything_is_written(flowhmr, clip, boxes, lift):
+    Path("found").mkdir()
+    Path("found/person-7.bvh").write_text("of an earlier capture")
     answer = flowhmr(
         "capture", clip, *people(boxes), "--network", lift, "--out", "found",
         "--config.fit.steps", "3",

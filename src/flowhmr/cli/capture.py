@@ -106,6 +106,10 @@ def _written(
         ]
         for person in scene.people:
             written.append(save_bvh(out / f"person-{person.person}.bvh", person, scene, body))
+        # Of an earlier capture, with more people.
+        for other in set(out.glob("person-*.bvh")) - set(written):
+            if other.stem.removeprefix("person-").isdecimal():
+                other.unlink()
         written.append(save_glb(out / "motion.glb", scene, body))
     seconds["files"] = time.perf_counter() - began
     began = time.perf_counter()
