@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from flowhmr.body import open_body
 from flowhmr.capture import load_motion
 from flowhmr.data import open_video, read_boxes, write_boxes, write_video
+from flowhmr.geometry import pick
 from flowhmr.networks import Lift, LiftConfig, MeanParams, save_network
 from flowhmr.synth import mean_rotmats, read_bvh
 
@@ -94,6 +96,27 @@ def test_a_person_who_leaves_and_a_skeleton(flowhmr, clip, boxes, lift):
     assert "people:  0 (3 frames)" in answer.out
     with open_video(Path("found/overlay.mp4")) as drawn:
         assert sum(1 for _ in drawn) == FRAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "diagonals"), [((), 65 / 43.2666), (("--config.focal-px", "700"), None)]
+)
+def test_the_camera_is_the_one_that_the_file_tells(flowhmr, clip, boxes, lift, flag, diagonals):
+    (given,) = read_boxes(boxes)
+    write_boxes(Path("one.npz"), [pick(given, torch.tensor([0]))])
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 65
+    with open_video(clip) as video:
+        Image.fromarray(next(iter(video)).image).save("one.jpg", exif=exif)
+    answer = flowhmr(
+        "capture", "one.jpg", *people(Path("one.npz")), "--network", lift, "--out", "found",
+        "--config.fit.steps", "0", *flag,
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    scene = load_motion(Path("found/motion.npz"))
+    expected = 700 if diagonals is None else diagonals * np.hypot(*scene.size_px)
+    assert float(scene.camera.focal_px) == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.slow

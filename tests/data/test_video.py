@@ -394,6 +394,42 @@ def test_a_photograph_is_upright(tmp_path, name, orientation):
     assert tuple(np.round(bright / frame.image.shape[:2]).astype(int)) == CORNERS[orientation]
 
 
+FILM_MM = 43.2666
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.mp4"])
+def test_the_focal_length_of_a_phone(tmp_path, name):
+    images = [scene(i) for i in range(3)]
+    plain, told = encode(tmp_path / f"plain-{name}", images), tmp_path / name
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(told), "w", options={"movflags": "use_metadata_tags"}) as container,
+    ):
+        container.metadata["com.apple.quicktime.camera.focal_length.35mm_equivalent"] = "26"
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    # The diagonal is as long as it is wide in millimetres: of 48 by 80 pixels.
+    assert video_info(told).focal_px == pytest.approx(26 / FILM_MM * np.hypot(48, 80), rel=1e-4)
+    assert video_info(plain).focal_px is None
+
+
+def test_the_focal_length_of_a_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 50
+    Image.fromarray(scene(2)).save(tmp_path / "a.jpg", exif=exif)
+    found = video_info(tmp_path / "a.jpg").focal_px
+    assert found == pytest.approx(50 / FILM_MM * np.hypot(48, 80), rel=1e-4)
+
+
+@pytest.mark.parametrize("told", [0, "", None, "wide", "-13", "nan", "inf", 1e9, (1, 0), b"\xff"])
+def test_what_is_no_focal_length(told):
+    assert video_decode.focal_of(told, (80, 48)) is None
+
+
 def test_bad_folders_name_the_offender(folder, tmp_path_factory):
     with pytest.raises(VideoError, match="without images"):
         open_video(tmp_path_factory.mktemp("none"))

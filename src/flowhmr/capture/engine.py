@@ -62,8 +62,8 @@ class CaptureConfig:
     """Result of another tool to start from (4D-Humans, VIBE, TCMR, PARE, WHAM, TRAM, ROMP,
     MediaPipe): its people are refined and exported; see docs/other-tools.md."""
     focal_px: float = 0.0
-    """Focal length of the video's camera, pixels; 0 takes the diagonal of its images, about what
-    phones have. It decides how far people are, hardly how they move."""
+    """Focal length of the video's camera, pixels; 0 takes what the file says of it, or the diagonal
+    of its images, about what phones have. It decides how far people are, hardly how they move."""
     flow: str = "dis"
     """Flow estimator: dis, dis:medium, raft ..."""
     fit: TrackFitConfig = field(default_factory=TrackFitConfig)
@@ -123,7 +123,7 @@ def capture(
     seconds: dict[str, float] = {}
     with open_video(source) as video:
         size_px, count = video.size_px, video.frame_count
-        camera = default_camera(size_px, config.focal_px)
+        camera = default_camera(size_px, config.focal_px or video.info.focal_px or 0.0)
         with _timed(seconds, "finding people"):
             starts = _starts(video, config, camera, body, device, say, work)
         if model is not None:

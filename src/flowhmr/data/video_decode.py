@@ -1,6 +1,7 @@
 """How the frames of a file or folder are found, timed and put upright."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,14 @@ CREDIBLE_FPS = 250.0
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow says of a file that it does not read."""
 
+FOCAL_35MM = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
+"""Where phones' videos say it, in millimetres."""
+EXIF_IFD, EXIF_FOCAL_35MM = 0x8769, 0xA405
+"""Where pictures do (Exif: FocalLengthIn35mmFilm)."""
+FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
+LENSES_MM = (5.0, 2000.0)
+"""Of lenses that there are: 0 stands for an unknown one, and broken files say anything."""
+
 # A frame that is decoded but not yet converted to RGB: its time in seconds, and the conversion.
 Shot = tuple[float, Callable[[], np.ndarray]]
 
@@ -46,6 +55,8 @@ class VideoInfo:
     frame_count: int | None
     """Number of frames as the container claims; None where it does not count them (mkv, webm, a
     stream). A damaged file yields fewer."""
+    focal_px: float | None = None
+    """Focal length that the file says (`focal_of`), pixels of these frames; None: it says none."""
 
 
 class VideoFile:
@@ -73,6 +84,7 @@ class VideoFile:
                     first.height,
                 )
                 self._matrix = _display_matrix(first)
+                told = {**container.metadata, **stream.metadata}.get(FOCAL_35MM)
                 fps = _rate(container, stream)
                 count = stream.frames or None
                 duration_s = (container.duration or 0) / av.time_base
@@ -86,7 +98,8 @@ class VideoFile:
         width, height = self._coded_px
         if abs(self._matrix[0, 1]) > abs(self._matrix[0, 0]):
             width, height = height, width
-        self.info = VideoInfo(path, (width, height), fps, count)
+        focal_px = focal_of(told, (width, height))
+        self.info = VideoInfo(path, (width, height), fps, count, focal_px)
 
     def _stream(self, container: InputContainer) -> av.VideoStream:
         """The first video stream that is not an audio file's cover picture."""
@@ -222,7 +235,8 @@ class ImageFolder:
                     f"{file}: got {other[0]}x{other[1]} pixels; expected {size_px[0]}x{size_px[1]} "
                     f"as {self.files[0].name}; put images of one size into a folder of their own"
                 )
-        self.info = VideoInfo(path, size_px, float(fps), len(self.files))
+        focal_px = _image_focal(self.files[0], size_px)
+        self.info = VideoInfo(path, size_px, float(fps), len(self.files), focal_px)
 
     def shots(self) -> Iterator[Shot]:
         """All images, ``1 / fps`` apart."""
@@ -234,6 +248,31 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sort key of file names: runs of digits compare as numbers, letters without case."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts if p]
+
+
+def focal_of(told_mm: object, size_px: tuple[int, int]) -> float | None:
+    """The focal length in pixels from its equivalent on 35 mm film, which has the same field of
+    view along the diagonal (CIPA DCG-001); None where what is told is no lens's.
+
+    Args:
+        told_mm: what a file says.
+        size_px: width and height of its images.
+    """
+    try:
+        focal_mm = float(str(told_mm))
+    except ValueError:
+        return None
+    if not LENSES_MM[0] <= focal_mm <= LENSES_MM[1]:
+        return None
+    return focal_mm / FILM_DIAGONAL_MM * math.hypot(*size_px)
+
+
+def _image_focal(file: Path, size_px: tuple[int, int]) -> float | None:
+    try:
+        with Image.open(file) as image:
+            return focal_of(image.getexif().get_ifd(EXIF_IFD).get(EXIF_FOCAL_35MM), size_px)
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
 
 
 def _image_size(file: Path) -> tuple[int, int]:
