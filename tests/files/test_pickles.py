@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections import OrderedDict
@@ -274,6 +275,16 @@ def test_huge_lengths_reserve_no_memory(path):
     """BYTEARRAY8 names its length before its content."""
     content = b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"."
     with pytest.raises(PickleFileError, match=r"breaks off"):
+        load(path, content)
+
+
+@pytest.mark.parametrize("shape", [(1000, 0), (10, 1)])
+def test_tensors_of_arrays_are_refused(path, shape):
+    """An array of shape (1000, 0) is a thousand long: what lies behind it would be read."""
+    array = pickle.dumps(np.zeros(shape), 2)[2:-1]
+    content = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + array
+    content += b"K\x00K\x0a\x85K\x01\x85tR."
+    with pytest.raises(PickleFileError, match=rf"{re.escape(str(shape))} numbers; expected a stor"):
         load(path, content)
 
 

@@ -390,6 +390,12 @@ class _Resolver:
         whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
         if not whole or len(size) != len(stride):
             raise PickleFileError(f"got a tensor of size {size} and stride {stride}")
+        # An array of shape (n, 0) has a length, and no numbers.
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or not values.flags.c_contiguous:
+            raise PickleFileError(
+                f"got a tensor of {np.shape(values)} numbers; expected a storage, one after the "
+                "other; get the file again"
+            )
         if prod(size) == 0:
             return np.empty(size, values.dtype)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
