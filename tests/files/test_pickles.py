@@ -278,6 +278,37 @@ def test_huge_lengths_reserve_no_memory(path):
         load(path, content)
 
 
+TEXT = b"X" + struct.pack("<I", 5000) + b"a" * 5000
+NUMBERS = b"](" + 1000 * b"K\x07" + b"e"
+BUFFER = b"cnumpy.core.numeric\n_frombuffer\n(h\x00cnumpy\ndtype\nX\x02\x00\x00\x00u1\x89\x88\x87R"
+
+
+@pytest.mark.parametrize(
+    ("part", "copy"),
+    [
+        (TEXT, b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"),
+        (TEXT, BUFFER + b"M\x88\x13\x85X\x01\x00\x00\x00CtR"),
+        (NUMBERS, b"cbuiltins\nset\nh\x00\x85R"),
+        (NUMBERS, b"cbuiltins\nfrozenset\nh\x00\x85R"),
+        (NUMBERS, b"ctorch\nSize\nh\x00\x85R"),
+        (NUMBERS, b"cchumpy.ch\nCh\n)\x81}X\x01\x00\x00\x00xh\x00sb"),
+        (b"](" + 1000 * b"K\x07K\x07\x86" + b"e", b"ccollections\nOrderedDict\nh\x00\x85R"),
+    ],
+    ids=["bytes", "array", "set", "frozenset", "size", "chumpy", "dict"],
+)
+def test_copies_of_one_part_take_no_more_than_allowed(path, part, copy):
+    """A memo gives a part again and again: copies grow with the square of the file."""
+
+    def content(times):
+        return b"\x80\x04" + part + b"\x940](" + times * copy + b"e."
+
+    path.write_bytes(content(2))
+    assert len(plain_data(path, max_bytes=300_000)) == 2
+    path.write_bytes(content(200))
+    with pytest.raises(PickleFileError, match=r"copies of its parts that are larger than allowed"):
+        plain_data(path, max_bytes=300_000)
+
+
 @pytest.mark.parametrize("shape", [(1000, 0), (10, 1)])
 def test_tensors_of_arrays_are_refused(path, shape):
     """An array of shape (1000, 0) is a thousand long: what lies behind it would be read."""

@@ -52,6 +52,7 @@ ALLOWED: Mapping[str, str] = {
     **{f"{module}.{name}": "name" for module in _BUILTINS for name in ("dict", "list", "object")},
     "collections.OrderedDict": "dict",
     "collections.defaultdict": "dict",
+    **{f"{module}.{name}": name for module in _BUILTINS for name in ("set", "frozenset")},
     "joblib.numpy_pickle.NumpyArrayWrapper": "joblib",
     "torch._utils._rebuild_tensor_v2": "tensor",
     "torch._utils._rebuild_parameter": "parameter",
@@ -59,11 +60,10 @@ ALLOWED: Mapping[str, str] = {
     "torch.storage._load_from_bytes": "storage",
     **dict.fromkeys(STORAGES, "numbers"),
 }
-"""What each allowed name makes; besides sets, scipy.sparse and chumpy."""
+"""What each allowed name makes; besides scipy.sparse and chumpy."""
 
-_SETS = {
-    f"{module}.{kind.__name__}": kind for module in _BUILTINS for kind in (set, frozenset)
-}  # cannot be turned to anything else
+_ENTRY_BYTES = 100
+"""About what an entry of a dictionary, a set or a tuple takes."""
 _SPARSE = re.compile(r"scipy\.sparse(\._?cs[cr])?\.(cs[cr])_(matrix|array)")
 _CHUMPY = re.compile(r"chumpy(\.\w+)*\.(\w+)")
 _OLD_JOBLIB = re.compile(r"joblib\.numpy_pickle(_compat)?\.Z?NDArrayWrapper")
@@ -73,6 +73,27 @@ _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_PROTOCOL = 1001
 LEGACY_TORCH = pickle.dumps(_TORCH_MAGIC, 2)
 """First bytes of what ``torch.save`` wrote before torch 1.6."""
+
+
+class _Room:
+    """How much memory what is made larger than its bytes may take: a file may name one part, and
+    have it copied, any number of times."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.left_bytes = max_bytes
+
+    def take(self, size: int) -> None:
+        """Use some of it.
+
+        Raises:
+            PickleFileError: there is not so much left.
+        """
+        self.left_bytes -= size
+        if self.left_bytes < 0:
+            raise PickleFileError(
+                f"got copies of its parts that are larger than allowed (one of {size} bytes); "
+                "expected parts that are stored once; raise max_bytes if it is meant to"
+            )
 
 
 class _StandIn:
@@ -100,8 +121,12 @@ class _StandIn:
 class _Dict(dict):
     """A dictionary of any kind; a factory that it is made with is left out."""
 
+    room: ClassVar[_Room]
+
     def __init__(self, *args: Any) -> None:
-        super().__init__(*(arg for arg in args if isinstance(arg, (list, dict))))
+        taken = [arg for arg in args if isinstance(arg, (list, dict))]
+        self.room.take(_ENTRY_BYTES * sum(map(len, taken)))
+        super().__init__(*taken)
 
 
 # The C unpickler reserves memory for any memo number that a file names; this one does not. Types
@@ -114,18 +139,16 @@ class _Unpickler(_PythonUnpickler):
 
     dispatch: ClassVar = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, stream: Stream, torch_file: bool = False) -> None:
+    def __init__(self, stream: Stream, room: _Room, torch_file: bool = False) -> None:
         super().__init__(stream, encoding="latin1")
-        self.stream, self.torch_file = stream, torch_file
+        self.stream, self.room, self.torch_file = stream, room, torch_file
 
     def find_class(self, module: str, name: str) -> Any:
         origin = f"{module}.{name}"
-        if origin in _SETS:
-            return _SETS[origin]
         kind = _kind(origin)
         # A class of its own for each mention: whatever a file does to it ends with the file.
         base = _Dict if kind == "dict" else _StandIn
-        return type(name, (base,), {"kind": kind, "origin": origin})
+        return type(name, (base,), {"kind": kind, "origin": origin, "room": self.room})
 
     def persistent_load(self, pid: Any) -> _StandIn:
         """Torch's files name the storages of their tensors so."""
@@ -160,7 +183,7 @@ class _Unpickler(_PythonUnpickler):
     def _following(self, state: dict[str, Any]) -> Any:
         _, dtype = _dtype_of(state["dtype"])
         if dtype is None:
-            return _Unpickler(self.stream).load()
+            return _Unpickler(self.stream, self.room).load()
         if state.get("numpy_array_alignment_bytes") is not None:
             self.stream.read(self.stream.read(1)[0])
         return self.stream.array(dtype, state["shape"], state["order"])
@@ -202,16 +225,21 @@ def data_of_pickle(content: bytes | memoryview, max_bytes: int = MAX_BYTES, star
 
     Args:
         content: the file's bytes.
-        max_bytes: how much the arrays may take that are made larger than their bytes.
+        max_bytes: how much may be taken by what is made larger than its bytes, or of the same
+            bytes several times.
         start: where the pickle begins.
 
     Raises:
         PickleFileError: it is damaged, or asks for anything but data (names what it asks for).
     """
-    stream = Stream(memoryview(content), start)
+    return _data_of(memoryview(content), _Room(max_bytes), start)
+
+
+def _data_of(content: memoryview, room: _Room, start: int = 0) -> Any:
+    stream = Stream(content, start)
     if bytes(stream.content[start : start + len(LEGACY_TORCH)]) == LEGACY_TORCH:
-        return _guarded(stream, lambda: _legacy_torch(stream, max_bytes))
-    return _guarded(stream, lambda: _Resolver(max_bytes).resolve(_Unpickler(stream).load()))
+        return _guarded(stream, lambda: _legacy_torch(stream, room))
+    return _guarded(stream, lambda: _Resolver(room).resolve(_Unpickler(stream, room).load()))
 
 
 def data_of_torch(
@@ -224,13 +252,13 @@ def data_of_torch(
         storages: the bytes of its ``data/*`` by their names.
         max_bytes: how much the tensors may take.
     """
-    stream = Stream(memoryview(content))
+    stream, room = Stream(memoryview(content)), _Room(max_bytes)
 
     def numbers(key: str, dtype: np.dtype, count: int) -> np.ndarray:
         return viewed(storages[key], dtype, (count,), "C")
 
     def load() -> Any:
-        return _Resolver(max_bytes, numbers).resolve(_Unpickler(stream, torch_file=True).load())
+        return _Resolver(room, numbers).resolve(_Unpickler(stream, room, torch_file=True).load())
 
     return _guarded(stream, load)
 
@@ -248,16 +276,16 @@ def _guarded(stream: Stream, load: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _legacy_torch(stream: Stream, max_bytes: int) -> Any:
+def _legacy_torch(stream: Stream, room: _Room) -> Any:
     """What ``torch.save`` wrote in its older format: pickles, then the storages' numbers."""
-    magic, protocol, system = (_Unpickler(stream).load() for _ in range(3))
+    magic, protocol, system = (_Unpickler(stream, room).load() for _ in range(3))
     if (magic, protocol) != (_TORCH_MAGIC, _TORCH_PROTOCOL) or not system["little_endian"]:
         raise PickleFileError(
             f"got a torch file of protocol {protocol!r}; expected {_TORCH_PROTOCOL}, little "
             "endian; where torch runs, store tensor.numpy() instead of the tensor"
         )
-    value = _Unpickler(stream, torch_file=True).load()
-    keys = _Unpickler(stream).load()
+    value = _Unpickler(stream, room, torch_file=True).load()
+    keys = _Unpickler(stream, room).load()
     if isinstance(value, _StandIn) and value.kind == "numbers" and keys != [value.state[0]]:
         raise PickleFileError(f"got torch storages {keys!r}; expected {value.state[0]!r}")
     # The types stand with the tensors: found first, then the numbers in the order of the keys.
@@ -269,7 +297,7 @@ def _legacy_torch(stream: Stream, max_bytes: int) -> Any:
         if written != count:
             raise PickleFileError(f"got a torch storage of {written} numbers; expected {count}")
         arrays[key] = stream.array(np.dtype(STORAGES[origin]), (count,), "C")
-    return _Resolver(max_bytes, lambda key, dtype, count: arrays[key]).resolve(value)
+    return _Resolver(room, lambda key, dtype, count: arrays[key]).resolve(value)
 
 
 def _referenced(value: Any, seen: set[int]) -> Any:
@@ -294,10 +322,10 @@ class _Resolver:
 
     def __init__(
         self,
-        max_bytes: int,
+        room: _Room,
         numbers: Callable[[str, np.dtype, int], np.ndarray] | None = None,
     ) -> None:
-        self.left_bytes = max_bytes
+        self.room = room
         self.numbers = numbers
         self.done: dict[int, Any] = {}
         self.open: set[int] = set()
@@ -344,9 +372,13 @@ class _Resolver:
                 text, encoding = value.args
                 if encoding != "latin1":
                     raise PickleFileError(f"got bytes stored as {encoding!r}; expected 'latin1'")
+                self.room.take(len(text))
                 return text.encode("latin1")
             case "empty" if not value.args:
                 return b""
+            case "set" | "frozenset" as kind:
+                items = self._entries(value.args[0]) if value.args else []
+                return set(items) if kind == "set" else frozenset(items)
             case "csc" | "csr" as layout:
                 return self._sparse(layout, self.resolve(value.state))
             case "chumpy":
@@ -355,7 +387,7 @@ class _Resolver:
                 return self._data(value, value.args[0])
             case "storage":
                 (content,) = value.args
-                return data_of_pickle(self.resolve(content), self.left_bytes)
+                return _data_of(memoryview(self.resolve(content)), self.room)
             case "numbers" if value.state is not None and self.numbers is not None:
                 key, count = value.state
                 return self.numbers(key, np.dtype(STORAGES[made_by.origin]), count)
@@ -364,14 +396,22 @@ class _Resolver:
             case "parameter":
                 return self.resolve(value.args[0])
             case "size":
-                return tuple(self.resolve(value.args[0]))
+                return tuple(self._entries(value.args[0]))
         raise PickleFileError(f"got {made_by.origin} called; expected it only to be named")
+
+    def _entries(self, items: Any) -> Any:
+        """The entries of a list that something else is made of."""
+        found = self.resolve(items)
+        self.room.take(_ENTRY_BYTES * len(found))
+        return found
 
     def _array(self, content: Any, dtype: Any, shape: tuple[int, ...], order: str) -> Any:
         name, plain = _dtype_of(dtype)
         content = self.resolve(content)
         if plain is None:
             return _of_objects(content, shape)
+        if not isinstance(content, bytes):
+            self.room.take(len(content))
         # Python 2 files hold bytes as text.
         raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
         array = viewed(memoryview(raw), plain, shape, order)
@@ -408,11 +448,7 @@ class _Resolver:
         if array.flags.c_contiguous:
             return array
         # Strides of zero make much of little.
-        self.left_bytes -= array.nbytes
-        if self.left_bytes < 0:
-            raise PickleFileError(
-                f"got tensors larger than allowed (one of {size}); raise the limit"
-            )
+        self.room.take(array.nbytes)
         return array.copy()
 
     def _sparse(self, layout: str, state: dict[str, Any]) -> Any:
@@ -420,6 +456,8 @@ class _Resolver:
 
         make = {"csc": sparse.csc_matrix, "csr": sparse.csr_matrix}[layout]
         shape = state.get("_shape", state.get("shape"))
+        # What scipy may copy.
+        self.room.take(sum(state[key].nbytes for key in ("data", "indices", "indptr")))
         matrix = make((state["data"], state["indices"], state["indptr"]), shape=shape)
         # Unchecked indices would be written to wherever they point.
         matrix.check_format(full_check=True)
@@ -429,14 +467,19 @@ class _Resolver:
         """The value of a node of chumpy's expression graph, from what is stored in it."""
         node = origin.rpartition(".")[2]
         if node == "Ch" and "x" in state:
-            return np.asarray(self.resolve(state["x"]))
+            stored = self.resolve(state["x"])
+            if isinstance(stored, list):
+                self.room.take(_ENTRY_BYTES * len(stored))
+            return np.asarray(stored)
         if node in ("Select", "Reshape", "transpose"):
             source = np.asarray(self.resolve(state["a"]))
             if node == "Reshape":
                 return source.reshape(self.resolve(state["newshape"]))
             if node == "transpose":
                 return source.transpose(self.resolve(state.get("axes")))
-            chosen = source.ravel()[self.resolve(state["idxs"])]
+            places = np.asarray(self.resolve(state["idxs"]))
+            self.room.take(source.nbytes + places.nbytes + places.size * source.itemsize)
+            chosen = source.ravel()[places]
             return chosen.reshape(self.resolve(state.get("preferred_shape", chosen.shape)))
         raise PickleFileError(
             f"got a {origin} object; expected chumpy's Ch, Select, Reshape or transpose, whose "
