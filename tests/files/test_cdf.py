@@ -1,5 +1,7 @@
 """CDF files: versions, orders, packing, blocks; damage is refused."""
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,26 @@ def test_chains_that_go_in_circles_end(saved):
     content[at + 12 : at + 20] = at.to_bytes(8, "big")
     with pytest.raises(DataFileError, match="records without end"):
         data_of_cdf(saved(bytes(content)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_records_that_were_reserved_but_not_written_are_left_out(saved, packed):
+    """A block is as long as its variable's blocking factor; the last one is seldom full."""
+    content = cdf_bytes(VALUES, packed=packed)
+    last = (45).to_bytes(4, "big")
+    assert content.count(last + (4).to_bytes(4, "big")) == 1
+    content = content.replace(last + (4).to_bytes(4, "big"), last + (3).to_bytes(4, "big"))
+    assert np.array_equal(data_of_cdf(saved(content))["Pose"], VALUES[:4])
+
+
+def test_values_that_are_named_again_and_again_count(saved):
+    """All blocks of an index lie in the same place: the values grow with its square."""
+    values = np.zeros((200, 50))
+    content = bytearray(cdf_bytes(values, blocks=200))
+    first = content.index(struct.pack(">qi", 12 + 400, 7))
+    at = content.index(struct.pack(">qi", 12 + 16 + 200 * 16, 6)) + 28 + 200 * 8
+    content[at : at + 200 * 8] = 200 * first.to_bytes(8, "big")
+    short = bytes(content[: first + 412])
+    assert data_of_cdf(saved(short))["Pose"].shape == (200, 50)
+    with pytest.raises(DataFileError, match="unpacks to more"):
+        data_of_cdf(saved(short), max_bytes=60_000)

@@ -26,6 +26,8 @@ _TYPES = {
 }  # fmt: skip
 _R_VARIABLE, _VALUES, _Z_VARIABLE, _PACKING, _PACKED_VALUES = 3, 7, 8, 11, 13
 _INDEX, _GZIP = 6, 5
+_BLOCK_BYTES = 200
+"""About what it takes to know where a block of records is."""
 _BROKEN = "the file breaks off or is damaged: copy it again"
 
 
@@ -189,6 +191,8 @@ class _Reader:
         # Of several dimensions, the first or the last one runs fastest.
         stored = tuple(shape if self.rows_first else shape[::-1])
         values = np.concatenate([viewed(b, dtype, (n, *stored), "C") for n, b in blocks])
+        # Blocks may be longer than what was written to them.
+        values = values[: last + 1]
         return name, values if self.rows_first else values.transpose(0, *range(len(shape), 0, -1))
 
     def packing(self, place: int) -> int:
@@ -226,11 +230,19 @@ class _Reader:
                     yield from self._indexed(where, size, depth + 1)
                     continue
                 records = high - low + 1
+                # An index may name the same values again and again.
+                self.take(records * size + _BLOCK_BYTES)
                 if low < 0 or records < 1:
                     raise DataFileError(
                         f"got CDF records {low} to {high}; expected a whole file; {_BROKEN}"
                     )
                 yield low, records, self._values(values, records * size)
+
+    def take(self, size: int) -> None:
+        """Use some of what all values may take."""
+        self.left_bytes -= size
+        if self.left_bytes < 0:
+            raise DataFileError(too_large("a CDF file that unpacks to more", self.max_bytes))
 
     def _values(self, record: _Record, size: int) -> memoryview:
         if record.kind == _VALUES:
@@ -242,9 +254,6 @@ class _Reader:
             )
         record.number()
         packed = record.take(record.offset())
-        self.left_bytes -= size
-        if self.left_bytes < 0:
-            raise DataFileError(too_large("a CDF file that unpacks to more", self.max_bytes))
         raw = zlib.decompressobj(31).decompress(packed, size)
         if len(raw) != size:
             raise DataFileError(f"got {len(raw)} bytes of CDF values; expected {size}; {_BROKEN}")
