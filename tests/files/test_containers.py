@@ -280,6 +280,22 @@ def test_hdf5_files_lead_nowhere_else(folder):
             plain_data(folder / f"{name}.h5")
 
 
+def test_hdf5_groups_that_hold_each_other_twice_count(folder):
+    """Ten names a level, ten to the power of the levels in all."""
+    h5py = pytest.importorskip("h5py", reason="pip install 'flowhmr[hdf5]'")
+    path = folder / "laughs.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("0")
+        for level in range(1, 4):
+            above = file.create_group(f"{level}")
+            for name in range(10):
+                above[f"{name}"] = group
+            group = above
+    assert plain_data(path, keys=["1"]).keys() == {"1"}
+    with pytest.raises(DataFileError, match="a group of 10; expected at most 50000"):
+        plain_data(path, max_bytes=50_000)
+
+
 def test_json_lists_are_read_one_entry_at_a_time(folder):
     path = folder / "large.json"
     content = {"ver": [1, {"data": [0]}], "data": [{"i": i, "x": [0.5] * 20} for i in range(50)]}

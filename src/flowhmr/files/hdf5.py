@@ -12,6 +12,8 @@ from flowhmr.files.stream import too_large
 
 _MARK = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 16
+_ENTRY_BYTES = 200
+"""About what an entry of a group takes, whatever is in it."""
 
 
 def is_hdf5(content: memoryview) -> bool:
@@ -76,6 +78,8 @@ class _Reader:
     def value(self, found: Any, depth: int) -> Any:
         """A group or a data set as plain data."""
         if isinstance(found, self.h5py.Group):
+            # Groups may hold each other under many names.
+            self._use(_ENTRY_BYTES * len(found), f"a group of {len(found)}")
             return {name: self.item(found, name, depth + 1) for name in found}
         if not isinstance(found, self.h5py.Dataset):
             raise DataFileError(f"got {found!r}; expected a group or a data set")
@@ -84,9 +88,7 @@ class _Reader:
                 f"got the data set {found.name!r} whose numbers are in another file; expected them "
                 "in this one"
             )
-        self.left_bytes -= found.size * found.dtype.itemsize if found.size else 0
-        if self.left_bytes < 0:
-            raise DataFileError(too_large(f"an HDF5 file with {found.shape}", self.max_bytes))
+        self._use(found.size * found.dtype.itemsize if found.size else 0, f"{found.shape}")
         if self.h5py.check_ref_dtype(found.dtype) is not None:
             return self._cells(found, depth)
         if found.dtype.kind not in "biufSU":
@@ -94,6 +96,11 @@ class _Reader:
                 f"got the data set {found.name!r} of type {found.dtype}; expected numbers or text"
             )
         return found[()]
+
+    def _use(self, size: int, what: str) -> None:
+        self.left_bytes -= size
+        if self.left_bytes < 0:
+            raise DataFileError(too_large(f"an HDF5 file with {what}", self.max_bytes))
 
     def _cells(self, found: Any, depth: int) -> np.ndarray:
         if depth > _DEPTH:
