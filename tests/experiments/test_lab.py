@@ -159,6 +159,22 @@ def test_a_missing_setting_without_default_always_counts():
     assert differences(Strict(0.1), {"kind": "Strict"}) == ["rate"]
 
 
+@dataclass(frozen=True)
+class OtherTuning:
+    """What `Tuning` is, of another kind."""
+
+    rate: float = 0.1
+
+
+def test_a_config_of_another_kind_within_a_config_is_told():
+    changed = replace(Younger(), tuning=OtherTuning())  # type: ignore
+    stored = plain(Younger())
+    assert differences(changed, stored) == ["tuning.kind (Tuning)"]
+    # Older results do not say of which kind it was.
+    del stored["tuning"]["kind"]
+    assert differences(Younger(), stored) == []
+
+
 def test_configs_within_tuples_and_absent_ones_are_compared():
     stored = plain(Younger())
     assert differences(Younger(), stored) == []

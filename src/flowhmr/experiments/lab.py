@@ -247,8 +247,10 @@ def read_scores(folder: Path) -> Stored | None:
 
 
 def plain(task: Any) -> dict[str, Any]:
-    """A frozen config as JSON holds it, with its kind."""
-    return _plain({"kind": type(task).__name__, **asdict(task)})
+    """A frozen config as JSON holds it, with its kind, and those of the configs in it."""
+    values = {f.name: getattr(task, f.name) for f in fields(task)}
+    held = {k: plain(v) if _is_config(v) else _plain(v) for k, v in values.items()}
+    return {"kind": type(task).__name__, **held}
 
 
 def differences(config: Any, stored: dict[str, Any], where: str = "") -> list[str]:
@@ -266,8 +268,10 @@ def differences(config: Any, stored: dict[str, Any], where: str = "") -> list[st
         Names of fields, with dots.
     """
     out = []
-    if not where and stored.get("kind") != type(config).__name__:
-        return [f"kind ({stored.get('kind')})"]
+    kind = type(config).__name__
+    # Those of the configs in a config are younger than some results.
+    if stored.get("kind", kind if where else None) != kind:
+        return [f"{where}kind ({stored.get('kind')})"]
     for field in fields(config):
         value, name = getattr(config, field.name), f"{where}{field.name}"
         if field.name not in stored:
@@ -276,11 +280,15 @@ def differences(config: Any, stored: dict[str, Any], where: str = "") -> list[st
                 default = field.default_factory()
             if value != default:
                 out.append(name)
-        elif is_dataclass(value) and isinstance(stored[field.name], dict):
+        elif _is_config(value) and isinstance(stored[field.name], dict):
             out += differences(value, stored[field.name], f"{name}.")
         elif _plain(value) != stored[field.name]:
             out.append(name)
     return out
+
+
+def _is_config(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _plain(value: Any) -> Any:
@@ -289,7 +297,7 @@ def _plain(value: Any) -> Any:
 
 
 def _without_kind(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    if _is_config(value):
         return asdict(value)
     return str(value)
 
