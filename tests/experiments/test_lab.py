@@ -271,3 +271,10 @@ def test_a_run_that_failed_is_done_again_and_nothing_that_needs_it_before(lab):
             perform(lab, "c", runs=broken)
     assert done(lab) == ["a/0", "b/0", "b/0"]
     assert not lab.finished("b", 0)
+
+
+def test_other_seeds_of_other_settings_are_refused_since_tables_show_them(lab):
+    lab.perform("a", Fake(value=1.0), 0)
+    with pytest.raises(ValueError, match=r"seed-0: got results with other value"):
+        perform_all(lab, ["a"], [1], {"a": Fake(value=2.0)}, print)
+    assert done(lab) == ["a/0"]

@@ -169,6 +169,11 @@ class Lab:
         """Where a run of a seed is kept."""
         return self.runs / run / f"seed-{seed}"
 
+    def seeds(self, run: str) -> list[int]:
+        """Of which seeds there is a folder."""
+        names = (path.name.removeprefix("seed-") for path in (self.runs / run).glob("seed-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
     def network(self, run: str, seed: int) -> Hmr | ContextHmr:
         """The network that a run ended with.
 

@@ -94,6 +94,10 @@ def perform_all(
         ChildProcessError: the system ended one of the processes.
     """
     order = in_order(wanted, runs)
+    for name in order:
+        # Tables show every seed that is there.
+        for seed in lab.seeds(name):
+            lab.check(name, runs[name], seed)
     jobs = [job for seed in seeds for job in _to_do(lab, order, seed, runs)]
     began = time.monotonic()
 
