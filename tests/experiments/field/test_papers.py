@@ -3,8 +3,10 @@
 Networks, crops and runs are small ones; data sets are a few grey pictures.
 """
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from field_files import eft, human36m, json_bytes, mat_bytes, penn, threedpw, th
 from flowhmr.body import COCO_17, SMPL_24, load_smpl
 from flowhmr.data import (
     FieldError,
+    FrameStore,
     MotionSetConfig,
     field_videos,
     open_field,
@@ -284,6 +287,19 @@ class TestRealStills:
         ]
         assert [len(d) for d in drawn] == [1, 3, 6]
         assert drawn[0] < drawn[1] < drawn[2]
+
+    def test_other_annotations_are_converted_anew(self, bench, root, tmp_path):
+        """A cache serves several folders of data, and files that are replaced."""
+        path = root / PLACES["coco-eft"].path
+        fits = json.loads(path.read_text())
+        fewer = tmp_path / "fewer.json"
+        fewer.write_text(json.dumps(fits | {"data": fits["data"][:2]}))
+        before = bench.labels("coco-eft", bench.body)
+        assert bench.labels("coco-eft", bench.body) == before
+        places = {**bench.places, "coco-eft": replace(PLACES["coco-eft"], path=str(fewer))}
+        other = replace(bench, places=places).labels("coco-eft", bench.body)
+        assert len(FrameStore(Path(other.file), tmp_path, bench.body)) == 2
+        assert len(FrameStore(Path(before.file), tmp_path, bench.body)) == 6
 
     def test_a_share_of_nothing_is_refused(self):
         with pytest.raises(ValueError, match="share: got 0"):

@@ -1,6 +1,7 @@
 """Runs on the field's own data sets: where these are, and what is trained on them."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,13 +200,26 @@ class Bench:
         return with_keypoints(videos, source, self.told(f"keypoints of {name}"))
 
     def labels(self, name: str, body: BodyModel) -> RealStills:
-        """A data set's bodies as labels, converted on first use."""
-        place, path = self.place(name), self.cache / "labels" / f"{name}-{body.body_id[5:]}.npz"
+        """A data set's bodies as labels, converted when its files are first used as they are."""
+        place = self.place(name)
+        state = _state(self.root / part for part in (place.path, place.beside) if part)
+        path = self.cache / "labels" / f"{name}-{body.body_id[5:]}-{state}.npz"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             told = self.told(f"converting {name}")
             convert_field(place.open(self.root), place.kind, body, path, told)
         return RealStills(str(path), str(self.root / place.images))
+
+
+def _state(paths: Iterable[Path]) -> str:
+    """Hash of where files are, how large, and when they were changed; of folders, all in them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            about = file.stat() if file.is_file() else None
+            known = about and (about.st_size, about.st_mtime_ns)
+            digest.update(f"{file.resolve()} {known}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @runtime_checkable
