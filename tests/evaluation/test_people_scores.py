@@ -42,6 +42,16 @@ def test_only_frames_that_count_are_scored_but_accelerations_are_over_all():
     assert score(estimate, labels, torch.zeros(FRAMES, dtype=torch.bool), body, "a", "p") is None
 
 
+def test_accelerations_count_by_the_frames_that_they_are_over():
+    """One frame counts of six, but four have an acceleration, as many as of the whole clip."""
+    (estimate, labels), body = clip(), open_body()
+    counted = torch.tensor([True, False, False, False, False, False])
+    some = score(estimate, labels, counted, body, "a", "p")
+    still = replace(some, frames=FRAMES, accel_error=0.0, accelerations=None)
+    report = Report("x", "y", (some, still))
+    assert report.mean("accel_error") == pytest.approx(some.accel_error / 2)
+
+
 def test_each_person_counts_once_however_long_their_video():
     def row(person: str, frames: int, value: float) -> ClipScore:
         return ClipScore("c", person, frames, *[value] * len(METRICS))

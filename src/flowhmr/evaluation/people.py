@@ -37,7 +37,9 @@ def score_visible(
     if bool(counted.all()):
         return whole
     seen = score_bodies(pick(estimate, counted), pick(labels, counted), body, name, person)
-    return replace(seen, accel_error=whole.accel_error, accel=whole.accel)
+    return replace(
+        seen, accel_error=whole.accel_error, accel=whole.accel, accelerations=whole.frames - 2
+    )
 
 
 def mean_over_people(report: Report) -> dict[str, float]:

@@ -93,9 +93,15 @@ def compare_markdown(reports: list[Report]) -> str:
 
 def _mean(clips: list[ClipScore], metric: str) -> float:
     assert metric in {f.name for f in fields(ClipScore)}
-    lost = 2 if metric.startswith("accel") else 0
-    rows = [(c.frames - lost, getattr(c, metric)) for c in clips if c.frames > lost]
+    rows = [(_weight(c, metric), getattr(c, metric)) for c in clips]
+    rows = [(w, value) for w, value in rows if w > 0]
     return sum(w * value for w, value in rows) / sum(w for w, _ in rows) if rows else math.nan
+
+
+def _weight(clip: ClipScore, metric: str) -> int:
+    if not metric.startswith("accel"):
+        return clip.frames
+    return clip.frames - 2 if clip.accelerations is None else clip.accelerations
 
 
 def _means(clips: list[ClipScore]) -> dict[str, float]:

@@ -46,6 +46,8 @@ class ClipScore:
     """mm/frame^2, length of the estimate's own acceleration (jitter)."""
     keypoints_px: float
     """Distance of the estimate's joints from the truth in the picture, pixels of a crop of 224."""
+    accelerations: int | None = None
+    """Over how many frames the accelerations are means; None: all frames but two."""
 
 
 @dataclass(frozen=True)
