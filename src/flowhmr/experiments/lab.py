@@ -215,15 +215,7 @@ class Lab:
         Raises:
             ValueError: it is another's: the settings that differ are named.
         """
-        folder = self.folder(name, seed)
-        for file, what in ((SCORES, "results with"), (BEGUN, "a run begun with")):
-            stored = _read(folder / file)
-            changed = [] if stored is None else differences(task, stored["task"])
-            if changed:
-                raise ValueError(
-                    f"{folder}: got {what} other {', '.join(changed)}; expected the settings of "
-                    f"the experiment {name!r} as it is now; delete the folder to run it anew"
-                )
+        check_task(self.folder(name, seed), name, task)
 
     def perform(self, name: str, task: Task, seed: int) -> Stored:
         """Run a task unless it is done; what it needs must be there (`perform_all` sees to that).
@@ -237,13 +229,40 @@ class Lab:
         self.check(name, task, seed)
         if not self.finished(name, seed):
             folder.mkdir(parents=True, exist_ok=True)
-            about = {"task": plain(task), "seed": seed, **provenance()}
-            _write(folder / BEGUN, about)
+            about = begin_task(folder, task, seed=seed)
             results = _rounded(task.run(self, folder, seed))
             _write(folder / SCORES, about | {"results": results})
         found = read_scores(folder)
         assert found is not None
         return found
+
+
+def check_task(folder: Path, name: str, task: Any) -> None:
+    """Make sure that what a run's folder holds, done or half done, is this task's.
+
+    Args:
+        folder: of the run.
+        name: of the task.
+        task: its frozen config.
+
+    Raises:
+        ValueError: it is another's: the settings that differ are named.
+    """
+    for file, what in ((SCORES, "results with"), (BEGUN, "a run begun with")):
+        stored = _read(folder / file)
+        changed = [] if stored is None else differences(task, stored["task"])
+        if changed:
+            raise ValueError(
+                f"{folder}: got {what} other {', '.join(changed)}; expected the settings of "
+                f"the experiment {name!r} as it is now; delete the folder to run it anew"
+            )
+
+
+def begin_task(folder: Path, task: Any, **about: Any) -> dict[str, Any]:
+    """Note in a run's folder what it is begun with, for `check_task`; returns what was noted."""
+    noted = {"task": plain(task), **about, **provenance()}
+    _write(folder / BEGUN, noted)
+    return noted
 
 
 def read_scores(folder: Path) -> Stored | None:

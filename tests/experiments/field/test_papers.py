@@ -244,8 +244,12 @@ def test_it_trains_and_is_scored_beside_the_paper(bench, name):
         assert f"| {each.protocol} | {each.metric} | {each.value:.1f} |" in table
     # What is done is not done again.
     before = (bench.runs / name / "network.safetensors").stat().st_mtime_ns
-    perform_paper(name, run, bench)
+    perform_paper(name, replace(run, note="said otherwise"), bench)
     assert (bench.runs / name / "network.safetensors").stat().st_mtime_ns == before
+    # Nor is it taken for a run of other settings.
+    longer = replace(run.config.train, steps=1000)
+    with pytest.raises(ValueError, match=r"begun with other config\.train\.steps; expected"):
+        perform_paper(name, replace(run, config=replace(run.config, train=longer)), bench)
 
 
 @pytest.mark.parametrize("name", PAPER_RUNS)

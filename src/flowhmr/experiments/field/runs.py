@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast, runtime_checkable
 from typing import Protocol as Interface
-from typing import runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -34,6 +34,7 @@ from flowhmr.experiments.field.scores import (
     SmplBodies,
     score_field,
 )
+from flowhmr.experiments.lab import begin_task, check_task
 from flowhmr.networks import MotionHmr, load_estimator, load_motion, load_network
 from flowhmr.records import Sequence
 from flowhmr.training import (
@@ -506,9 +507,12 @@ def perform(name: str, run: PaperRun, bench: Bench) -> list[ProtocolReport]:
         A report for each protocol; they are in the run folder, too.
 
     Raises:
-        ValueError: data sets or networks that are not there.
+        ValueError: data sets or networks that are not there, or a run of other settings that is.
     """
     folder = bench.runs / name
+    # What is said about a run does not change it.
+    settings = replace(cast(Any, run), expected=(), note="")
+    check_task(folder, name, settings)
     for before in run.after:
         if not (bench.runs / before / NETWORK).is_file():
             raise ValueError(
@@ -518,6 +522,7 @@ def perform(name: str, run: PaperRun, bench: Bench) -> list[ProtocolReport]:
     network = folder / NETWORK
     if not network.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        begin_task(folder, settings)
         network = run.train(bench, folder)
     reports = []
     for by in dict.fromkeys(expected.protocol for expected in run.expected):
