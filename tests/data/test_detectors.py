@@ -319,6 +319,16 @@ def test_the_environment_is_made_once(tmp_path, fake_python, monkeypatch):
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
+def test_users_see_that_an_environment_is_made(tmp_path, fake_python, caplog):
+    fake_python()
+    with caplog.at_level("WARNING"):
+        detector_environment(tmp_path / "it")
+    assert [text.split(" in ")[0] for text in caplog.messages] == [
+        "making the keypoint detector's environment",
+        "the keypoint detector's environment is ready",
+    ]
+
+
 def test_an_environment_that_fails_leaves_nothing(tmp_path, fake_python):
     fake_python('case "$*" in *pip*) echo "Temporary failure in name resolution"; exit 1;; esac')
     with pytest.raises(DetectorError, match=r"(?s)exit status 1.*name resolution.*by hand"):

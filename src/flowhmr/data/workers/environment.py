@@ -48,7 +48,8 @@ def detector_environment(
     Args:
         folder: where it lives; None: ``flowhmr/detectors/mediapipe-0.10.21`` in the user's cache
             directory (``XDG_CACHE_HOME``, else ``~/.cache``).
-        on_progress: called with lines of text about what is being done; None logs them.
+        on_progress: called with lines of text about what is being done; None logs them, the
+            first and the last so that users see them: it takes minutes.
 
     Raises:
         DetectorError: no Python that mediapipe has wheels for, no network, no space.
@@ -59,8 +60,8 @@ def detector_environment(
     python = _python_in(folder)
     if python.exists():
         return python
-    tell = on_progress or logger.info
-    tell(f"making the keypoint detector's environment in {folder} (once, about 130 MB)")
+    announce, tell = on_progress or logger.warning, on_progress or logger.info
+    announce(f"making the keypoint detector's environment in {folder} (once, about 130 MB)")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
@@ -79,7 +80,7 @@ def detector_environment(
             os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    tell(f"the keypoint detector's environment is ready in {folder}")
+    announce(f"the keypoint detector's environment is ready in {folder}")
     return python
 
 
