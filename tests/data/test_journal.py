@@ -89,7 +89,11 @@ def test_a_source_is_known_by_its_file_and_its_changes(tmp_path):
     (folder / "1.png").write_bytes(b"12")
     first = source_key(video)
     assert first == source_key(video)
-    assert source_key(folder)["bytes"] == 2
+    images = source_key(folder)
+    assert images["bytes"] == 2
+    (folder / "capture").mkdir()
+    (folder / "notes.txt").write_text("results beside the images")
+    assert source_key(folder) == images
     os.utime(video, ns=(1, 1))
     assert source_key(video) != first
     with pytest.raises(FileNotFoundError):

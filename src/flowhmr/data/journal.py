@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowhmr.data.video_decode import is_image
+
 WRITE_EVERY_S = 5.0
 
 
@@ -133,7 +135,8 @@ def source_key(path: Path) -> dict[str, Any]:
     Raises:
         OSError: there is no such file.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    # Results may be written beside the images.
+    files = sorted(filter(is_image, path.iterdir())) if path.is_dir() else [path]
     stats = [file.stat() for file in files]
     return {
         "source": str(path.resolve()),
