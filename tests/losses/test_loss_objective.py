@@ -51,6 +51,12 @@ def test_the_total_is_the_weighted_sum_of_means():
     assert objective.logged == {"pose": 2, "shape": 6}
 
 
+def test_without_any_weight_the_total_is_a_zero_where_the_terms_are():
+    assert weigh(TERMS, Weights(0.0, 0.0)).total == 0
+    elsewhere = Terms(*(torch.empty(2, device="meta") for _ in range(3)))
+    assert weigh(elsewhere, Weights(0.0, 0.0)).total.device.type == "meta"
+
+
 def test_overall_multiplies_the_sum_and_not_the_log():
     objective = weigh(TERMS, WeightsOverall())
     assert objective.total == 60 * 7

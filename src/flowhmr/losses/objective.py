@@ -39,7 +39,7 @@ def weigh(terms: Any, weights: Any) -> Objective:
             leaves the step out, and the log says so.
         ValueError: a weight asks for a term that this batch does not have.
     """
-    parts, logged = [], {}
+    parts, logged, device = [], {}, None
     for field in fields(weights):
         if field.name == "overall":
             continue
@@ -55,9 +55,10 @@ def weigh(terms: Any, weights: Any) -> Objective:
             _check_finite(field.name, values)
         mean = values.mean()
         logged[field.name] = mean.detach()
+        device = mean.device
         if weight:
             parts.append(weight * mean)
-    total = torch.stack(parts).sum() if parts else torch.zeros(())
+    total = torch.stack(parts).sum() if parts else torch.zeros((), device=device)
     return Objective(total * getattr(weights, "overall", 1.0), logged)
 
 

@@ -97,8 +97,7 @@ def train(
                 objectives["anchor"] = weigh(anchor_terms(output.estimate, held), config.anchor)
 
         scale = {"supervised": config.supervised_scale}
-        # Without any weight an objective is a zero on the CPU.
-        parts = [scale.get(k, 1.0) * o.total.to(device) for k, o in objectives.items()]
+        parts = [scale.get(k, 1.0) * o.total for k, o in objectives.items()]
         total = torch.stack(parts).sum()
         for objective in objectives.values():
             facts |= objective.logged
