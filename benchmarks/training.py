@@ -241,9 +241,7 @@ def of_images(
 def more(name: str, times: Times, kind: str, beside: str = "plain") -> Result:
     """A step beside another one of as much."""
     ratio = times.ratio(kind, beside)
-    return Result(
-        name, 100 * (1 / ratio - 1), "% more", peer=beside, ratio=ratio, tolerance=0.1,
-    )  # fmt: skip
+    return Result(name, 100 * (1 / ratio - 1), "% more", peer=beside, ratio=ratio)
 
 
 def feature_clips(config: HpofConfig, hmr: Hmr, batch: int) -> FeatureClip:
